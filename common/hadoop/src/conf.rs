@@ -1,0 +1,1 @@
+//! The site files (being written).

@@ -1,0 +1,1 @@
+//! Configuration: the table of options, the values as written, the values as checked.

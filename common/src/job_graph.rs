@@ -1,0 +1,363 @@
+//! The job graph: what a client submits. Vertices are chains of operators, edges are exchanges.
+//!
+//! A program builds the same graph in the client (plan mode) and in each worker; [`JobGraph::fingerprint`] tells whether it did.
+//! Flink: `JobGraph`.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{JobId, JobVertexId};
+
+/// The dataflow of one job, ready to be scheduled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobGraph {
+    /// Name of the job, for people.
+    pub name: String,
+    /// In topological order: each vertex after all that feed it.
+    pub vertices: Vec<JobVertex>,
+    /// The exchanges. An edge is referred to by its index here.
+    pub edges: Vec<JobEdge>,
+}
+
+/// A chain of operators that runs as one task per subtask. Flink: `JobVertex`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobVertex {
+    /// Derived from the uid of its first operator.
+    pub id: JobVertexId,
+    /// Number of parallel subtasks, at least 1.
+    pub parallelism: u32,
+    /// Number of key groups.
+    pub max_parallelism: u32,
+    /// The operators, upstream first; at least one.
+    pub operators: Vec<OperatorDescriptor>,
+    /// What a source reads: one list per subtask, index = subtask. Empty for a vertex that is no source.
+    pub splits: Vec<Vec<SourceSplit>>,
+    /// Directories that the vertex's sinks write unfinished files into, as URIs. They are removed when the job ends.
+    pub staging: Vec<String>,
+}
+
+/// One operator of a chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorDescriptor {
+    /// Stable identity, unique in the job: given by the user or derived from the operator's place in the graph.
+    pub uid: String,
+    /// Name for people, such as `Map` or `read flights`.
+    pub name: String,
+    /// What it is.
+    pub kind: OperatorKind,
+}
+
+/// The role of an operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OperatorKind {
+    /// Brings records in.
+    Source,
+    /// Turns records into records.
+    Transform,
+    /// Takes records out.
+    Sink,
+}
+
+/// A piece of a source's input, opaque to all but the source itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceSplit {
+    /// For people: what it is, such as `hdfs:///data/flights.csv:0+33554432`.
+    pub name: String,
+    /// The source's own encoding.
+    pub payload: Vec<u8>,
+}
+
+/// An exchange between two vertices. Flink: `JobEdge`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobEdge {
+    /// Producer.
+    pub source: JobVertexId,
+    /// Consumer.
+    pub target: JobVertexId,
+    /// How records choose their consumer.
+    pub partitioning: Partitioning,
+}
+
+/// How the records of an edge choose the subtask that gets them. Flink: `StreamPartitioner`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Partitioning {
+    /// Subtask i to subtask i; both sides have the same parallelism.
+    Forward,
+    /// By the key group of the record's key.
+    Hash,
+    /// Round robin.
+    Rebalance,
+    /// Each record to all.
+    Broadcast,
+}
+
+impl Partitioning {
+    /// The name that people and the REST API know it by.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "FORWARD",
+            Self::Hash => "HASH",
+            Self::Rebalance => "REBALANCE",
+            Self::Broadcast => "BROADCAST",
+        }
+    }
+
+    /// Whether a producer has a channel to every consumer.
+    pub const fn is_all_to_all(self) -> bool {
+        match self {
+            Self::Forward => false,
+            Self::Hash | Self::Rebalance | Self::Broadcast => true,
+        }
+    }
+}
+
+impl JobVertex {
+    /// The names of its operators, joined by ` -> `.
+    pub fn name(&self) -> String {
+        let names: Vec<&str> = self
+            .operators
+            .iter()
+            .map(|operator| operator.name.as_str())
+            .collect();
+        names.join(" -> ")
+    }
+
+    /// Whether it brings records in.
+    pub fn is_source(&self) -> bool {
+        self.operators
+            .first()
+            .is_some_and(|first| first.kind == OperatorKind::Source)
+    }
+}
+
+/// Why a job graph cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidJobGraph {
+    /// Nothing to run.
+    #[error("the job has no operators: a source and a sink at least are needed")]
+    Empty,
+    /// Two operators cannot be told apart.
+    #[error("two operators have the uid `{uid}`: give each a uid of its own")]
+    DuplicateUid {
+        /// The uid.
+        uid: String,
+    },
+    /// More subtasks than key groups, or none.
+    #[error(
+        "operator `{operator}` has parallelism {parallelism}, which is not between 1 and its maximum parallelism {max_parallelism}"
+    )]
+    Parallelism {
+        /// Name of the operator.
+        operator: String,
+        /// What was asked.
+        parallelism: u32,
+        /// The limit.
+        max_parallelism: u32,
+    },
+    /// An edge that leads nowhere or backwards.
+    #[error("the edge from {from} to {to} does not lead from an earlier to a later vertex")]
+    Edge {
+        /// Producer.
+        from: JobVertexId,
+        /// Consumer.
+        to: JobVertexId,
+    },
+    /// A forward edge between different parallelisms.
+    #[error("the forward edge from {from} to {to} joins different parallelisms")]
+    Forward {
+        /// Producer.
+        from: JobVertexId,
+        /// Consumer.
+        to: JobVertexId,
+    },
+    /// A source without one list of splits per subtask.
+    #[error("source `{operator}` has {lists} lists of splits for parallelism {parallelism}")]
+    Splits {
+        /// Name of the operator.
+        operator: String,
+        /// Lists there.
+        lists: usize,
+        /// Lists wanted.
+        parallelism: u32,
+    },
+}
+
+impl JobGraph {
+    /// The vertex with this id.
+    pub fn vertex(&self, id: JobVertexId) -> Option<&JobVertex> {
+        self.vertices.iter().find(|vertex| vertex.id == id)
+    }
+
+    /// Indices into [`Self::edges`] of the edges that feed a vertex, ascending.
+    pub fn inputs_of(&self, id: JobVertexId) -> impl Iterator<Item = (u32, &JobEdge)> {
+        (0..)
+            .zip(&self.edges)
+            .filter(move |(_, edge)| edge.target == id)
+    }
+
+    /// Indices into [`Self::edges`] of the edges that a vertex feeds, ascending.
+    pub fn outputs_of(&self, id: JobVertexId) -> impl Iterator<Item = (u32, &JobEdge)> {
+        (0..)
+            .zip(&self.edges)
+            .filter(move |(_, edge)| edge.source == id)
+    }
+
+    /// Slots needed: each holds one subtask of every vertex (slot sharing).
+    pub fn slots(&self) -> u32 {
+        self.vertices
+            .iter()
+            .map(|vertex| vertex.parallelism)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Number of subtasks of all vertices.
+    pub fn tasks(&self) -> u32 {
+        self.vertices.iter().map(|vertex| vertex.parallelism).sum()
+    }
+
+    /// Stable digest of everything but the splits: equal in the client and in each worker, if the program is deterministic.
+    pub fn fingerprint(&self) -> u64 {
+        let mut text = String::new();
+        for vertex in &self.vertices {
+            text += &format!(
+                "{} {} {}\n",
+                vertex.id, vertex.parallelism, vertex.max_parallelism
+            );
+            for operator in &vertex.operators {
+                text += &format!(
+                    " {:?} {:?} {:?}\n",
+                    operator.kind, operator.uid, operator.name
+                );
+            }
+        }
+        for edge in &self.edges {
+            text += &format!(
+                "{} {} {}\n",
+                edge.source,
+                edge.target,
+                edge.partitioning.name()
+            );
+        }
+        xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+    }
+
+    /// The first operator by which another graph differs from this one, for the error of a program that is not deterministic.
+    pub fn first_difference(&self, other: &Self) -> Option<String> {
+        let mine = self.vertices.iter().flat_map(|vertex| {
+            vertex
+                .operators
+                .iter()
+                .map(move |operator| (vertex, operator))
+        });
+        let mut theirs = other.vertices.iter().flat_map(|vertex| {
+            vertex
+                .operators
+                .iter()
+                .map(move |operator| (vertex, operator))
+        });
+        for (vertex, operator) in mine {
+            match theirs.next() {
+                Some((v, o))
+                    if o == operator
+                        && v.id == vertex.id
+                        && v.parallelism == vertex.parallelism => {}
+                Some((_, o)) => {
+                    return Some(format!(
+                        "operator `{}` (uid {}) became `{}` (uid {})",
+                        operator.name, operator.uid, o.name, o.uid
+                    ));
+                }
+                None => {
+                    return Some(format!(
+                        "operator `{}` (uid {}) is missing",
+                        operator.name, operator.uid
+                    ));
+                }
+            }
+        }
+        if let Some((_, o)) = theirs.next() {
+            return Some(format!("operator `{}` (uid {}) was added", o.name, o.uid));
+        }
+        (self.fingerprint() != other.fingerprint())
+            .then(|| "the edges between operators differ".to_owned())
+    }
+
+    /// Checks what the control plane relies on.
+    ///
+    /// # Errors
+    /// The first rule that the graph breaks.
+    pub fn validate(&self) -> Result<(), InvalidJobGraph> {
+        if self.vertices.is_empty()
+            || self
+                .vertices
+                .iter()
+                .any(|vertex| vertex.operators.is_empty())
+        {
+            return Err(InvalidJobGraph::Empty);
+        }
+        let mut uids = BTreeSet::new();
+        for vertex in &self.vertices {
+            for operator in &vertex.operators {
+                if !uids.insert(operator.uid.as_str()) {
+                    return Err(InvalidJobGraph::DuplicateUid {
+                        uid: operator.uid.clone(),
+                    });
+                }
+            }
+            if vertex.parallelism == 0 || vertex.parallelism > vertex.max_parallelism {
+                return Err(InvalidJobGraph::Parallelism {
+                    operator: vertex.name(),
+                    parallelism: vertex.parallelism,
+                    max_parallelism: vertex.max_parallelism,
+                });
+            }
+            if vertex.is_source() && vertex.splits.len() != vertex.parallelism as usize {
+                return Err(InvalidJobGraph::Splits {
+                    operator: vertex.name(),
+                    lists: vertex.splits.len(),
+                    parallelism: vertex.parallelism,
+                });
+            }
+        }
+        for edge in &self.edges {
+            let place = |id| self.vertices.iter().position(|vertex| vertex.id == id);
+            let (from, to) = (edge.source, edge.target);
+            let (Some(source), Some(target)) = (place(from), place(to)) else {
+                return Err(InvalidJobGraph::Edge { from, to });
+            };
+            if source >= target {
+                return Err(InvalidJobGraph::Edge { from, to });
+            }
+            if edge.partitioning == Partitioning::Forward
+                && self.vertices[source].parallelism != self.vertices[target].parallelism
+            {
+                return Err(InvalidJobGraph::Forward { from, to });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How to start a job's own executable, the program: in plan mode at the client, in worker mode at a TaskExecutor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramSpec {
+    /// Name of the executable in the container's working directory.
+    pub executable: String,
+    /// Its arguments, as the user gave them.
+    pub args: Vec<String>,
+}
+
+/// A job as it is handed to the Dispatcher.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobSubmission {
+    /// Chosen by the client.
+    pub job: JobId,
+    /// What to run.
+    pub graph: JobGraph,
+    /// The program that runs it.
+    pub program: ProgramSpec,
+    /// Settings of this job over those of the cluster: key and value as written.
+    pub config: Vec<(String, String)>,
+}
