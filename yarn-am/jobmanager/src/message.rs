@@ -1,0 +1,300 @@
+//! Inputs and effects of the [`crate::JobManager`], and what can be seen of it: plain data.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use spindle_common::execution::{ExecutionState, FailureCause, JobStatus};
+use spindle_common::gateway::{TaskMetricsSnapshot, ToJobManager, ToTaskExecutor};
+use spindle_common::id::{ExecutionAttemptId, JobId, NodeName, ResourceId};
+use spindle_common::job_graph::{JobGraph, JobSubmission};
+use spindle_common::resource::ResourceProfile;
+use spindle_common::time::MonoTime;
+
+/// One stream of one TaskExecutor; a TaskExecutor that comes back has a new one. Given by the driver, never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ConnectionId(pub u64);
+
+/// What can happen to the JobManager.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Input {
+    /// A job is handed in. A job id that is known is ignored: the submission came twice.
+    Submit(Box<JobSubmission>),
+    /// Somebody wants a job stopped.
+    CancelJob {
+        /// The job.
+        job: JobId,
+        /// Who or what asked, for the log and the diagnostics.
+        reason: String,
+    },
+    /// The cluster shall end: running jobs are cancelled first.
+    ShutDown {
+        /// Why.
+        reason: String,
+    },
+    /// A message from a TaskExecutor. The first of a connection is its registration.
+    TaskExecutor {
+        /// The stream it came on.
+        connection: ConnectionId,
+        /// What it says.
+        message: ToJobManager,
+    },
+    /// A TaskExecutor's stream ended.
+    Disconnected {
+        /// The stream.
+        connection: ConnectionId,
+        /// What the transport said.
+        reason: String,
+    },
+    /// Something about containers.
+    Resource(ResourceEvent),
+    /// The attached client that waits for the end has been told of it, or has gone away.
+    ClientReleased,
+    /// The deadline has come.
+    Tick,
+}
+
+/// What the resource provider (YARN, or the process itself) tells of containers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ResourceEvent {
+    /// Containers were granted; each is either launched or released.
+    Allocated(Vec<Container>),
+    /// A granted container could not be started.
+    LaunchFailed {
+        /// The container.
+        resource: ResourceId,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A container is over.
+    Completed {
+        /// The container.
+        resource: ResourceId,
+        /// How, in words: exit code with the tail of its log, killed for memory, pre-empted, node lost.
+        reason: String,
+        /// Whether the platform is at fault (released, pre-empted, node lost), so that it does not count against the job.
+        platform: bool,
+    },
+    /// The provider cannot grant what is asked, ever: larger than its largest container, application unknown, …
+    Refused {
+        /// Why, in words.
+        reason: String,
+    },
+    /// The nodes that can be asked for changed.
+    Nodes {
+        /// How many there are.
+        count: u32,
+    },
+}
+
+/// A granted container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Its name.
+    pub resource: ResourceId,
+    /// Where it is.
+    pub node: NodeName,
+    /// What was granted, at least what was asked.
+    pub profile: ResourceProfile,
+}
+
+/// What the JobManager wants done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Effect {
+    /// Send a message on a TaskExecutor's stream; dropped if the stream is gone.
+    Send {
+        /// The stream.
+        connection: ConnectionId,
+        /// The message.
+        message: ToTaskExecutor,
+    },
+    /// End a TaskExecutor's stream: it is stale, unknown or silent.
+    Disconnect {
+        /// The stream.
+        connection: ConnectionId,
+        /// Why, for the log.
+        reason: String,
+    },
+    /// Something about containers.
+    Resource(ResourceEffect),
+    /// Remove directories that hold a job's unfinished output, recursively; they may not exist.
+    RemoveStaging {
+        /// The job, which is over.
+        job: JobId,
+        /// URIs.
+        directories: Vec<String>,
+    },
+    /// A state changed: for the log, once.
+    Transition(Transition),
+    /// The cluster is over: report to the resource provider and end the process.
+    Terminate {
+        /// How.
+        status: FinalStatus,
+        /// One sentence an admin can act on.
+        diagnostics: String,
+    },
+}
+
+/// What the JobManager wants of the resource provider.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ResourceEffect {
+    /// The whole of what is wanted from now on; replaces the plan before.
+    Plan(ContainerPlan),
+    /// Start a TaskExecutor in a granted container.
+    Launch {
+        /// The container.
+        resource: ResourceId,
+    },
+    /// Stop a container in which a TaskExecutor was started.
+    Stop {
+        /// The container.
+        resource: ResourceId,
+    },
+    /// Give a granted container back that nothing was started in.
+    Release {
+        /// The container.
+        resource: ResourceId,
+    },
+}
+
+/// What is wanted of the resource provider. An ask on YARN replaces the one before: so does this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerPlan {
+    /// Size of each container.
+    pub profile: ResourceProfile,
+    /// How many more containers are wanted, beyond those granted.
+    pub pending: u32,
+    /// Nodes to keep away from for now.
+    pub avoid: BTreeSet<NodeName>,
+}
+
+/// How the cluster ended. YARN: `FinalApplicationStatus`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FinalStatus {
+    /// As wanted.
+    Succeeded,
+    /// With an error.
+    Failed,
+    /// Somebody stopped it.
+    Killed,
+}
+
+/// A change of state worth a line in the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Transition {
+    /// Of a job.
+    Job {
+        /// The job.
+        job: JobId,
+        /// From.
+        from: JobStatus,
+        /// To.
+        to: JobStatus,
+        /// Why, where there is a reason.
+        cause: Option<FailureCause>,
+    },
+    /// Of a task.
+    Task {
+        /// The job.
+        job: JobId,
+        /// The task.
+        execution: ExecutionAttemptId,
+        /// From.
+        from: ExecutionState,
+        /// To.
+        to: ExecutionState,
+        /// Why, where there is a reason.
+        cause: Option<FailureCause>,
+    },
+    /// A TaskManager came, with its slots, or went, with the reason.
+    TaskManager {
+        /// Its name.
+        resource: ResourceId,
+        /// What happened, in words.
+        what: String,
+    },
+    /// A message was dropped because its sender or attempt is stale.
+    Stale {
+        /// What it was.
+        what: String,
+    },
+}
+
+/// All that the REST API, the UI, the client and the YARN heartbeat show. A copy, made by the driver after it has handled inputs.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct View {
+    /// The jobs, also those that are over.
+    pub jobs: BTreeMap<JobId, JobView>,
+    /// The TaskManagers that are registered.
+    pub task_managers: BTreeMap<ResourceId, TaskManagerView>,
+    /// Containers that were asked for and not yet granted.
+    pub containers_pending: u32,
+    /// Containers granted whose TaskManager has not registered yet.
+    pub containers_starting: u32,
+    /// Share of the work that is done, 0 to 1, for YARN's progress bar.
+    pub progress: f32,
+    /// Stale messages dropped.
+    pub stale_messages: u64,
+}
+
+/// One job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobView {
+    /// Its graph, with the splits removed.
+    pub graph: JobGraph,
+    /// Its state.
+    pub status: JobStatus,
+    /// When it entered each state it has been in, the latest time for each.
+    pub timestamps: BTreeMap<JobStatus, MonoTime>,
+    /// When it was handed in.
+    pub started: MonoTime,
+    /// When it was over.
+    pub ended: Option<MonoTime>,
+    /// Number of restarts so far.
+    pub restarts: u32,
+    /// Newest failure.
+    pub cause: Option<FailureCause>,
+    /// The current attempt of each subtask, by vertex in the order of the graph, then by subtask.
+    pub tasks: Vec<TaskView>,
+    /// What collecting sinks of the finished job hold: by name, JSON lines.
+    pub collected: BTreeMap<String, Vec<u8>>,
+}
+
+/// One subtask's current attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskView {
+    /// Which.
+    pub execution: ExecutionAttemptId,
+    /// Its state.
+    pub state: ExecutionState,
+    /// Where it runs.
+    pub resource: Option<ResourceId>,
+    /// When it entered each state, the latest time for each.
+    pub timestamps: BTreeMap<ExecutionState, MonoTime>,
+    /// Its counters.
+    pub metrics: TaskMetricsSnapshot,
+}
+
+/// One TaskManager.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskManagerView {
+    /// Where it runs.
+    pub node: NodeName,
+    /// Its host.
+    pub host: String,
+    /// Process id.
+    pub pid: u32,
+    /// Slots it has.
+    pub slots: u32,
+    /// Slots that no job has.
+    pub free_slots: u32,
+    /// Size of its container.
+    pub profile: ResourceProfile,
+    /// When it registered.
+    pub since: MonoTime,
+    /// When it was last heard of.
+    pub last_heartbeat: MonoTime,
+    /// Resident memory of the TaskExecutor, in bytes.
+    pub resident_bytes: u64,
+    /// Resident memory of its workers together, in bytes.
+    pub worker_resident_bytes: u64,
+}
