@@ -405,13 +405,21 @@ def parse(arguments):
     verbs.add_parser("status", parents=[common], help="each daemon, its pid, health and ports; exit code 0 only if all are healthy")
     verbs.add_parser("env", parents=[common], help="shell lines for eval: HADOOP_CONF_DIR, HADOOP_RM_WEB, HADOOP_NN_WEB, HADOOP_CLASSPATH_DIR")
     fs = verbs.add_parser("fs", parents=[common], help="Hadoop's FsShell on this cluster: fs -ls /")
-    fs.add_argument("arguments", nargs=argparse.REMAINDER)
+    fs.add_argument("arguments", nargs="*", metavar="ARG")
     kill = verbs.add_parser("kill", parents=[common], help="signal one daemon; a killed NodeManager leaves its containers behind")
     kill.add_argument("daemon", help="namenode, datanode, resourcemanager or nodemanager-K")
     kill.add_argument("signal", nargs="?", default="KILL", choices=["KILL", "TERM", "STOP", "CONT"])
     start = verbs.add_parser("start", parents=[common], help="start one daemon again, return when it is healthy")
     start.add_argument("daemon")
-    options = parser.parse_args(arguments)
+    # What follows `fs` (and its --dir) is FsShell's own, options included.
+    own, passed = arguments, []
+    if "fs" in arguments:
+        end = arguments.index("fs") + 1
+        end += 2 if arguments[end:end + 1] == ["--dir"] else 0
+        own, passed = (arguments[:end], arguments[end:]) if arguments[end:] not in (["-h"], ["--help"]) else (arguments, [])
+    options = parser.parse_args(own)
+    if options.verb == "fs":
+        options.arguments = passed
     if options.verb == "up" and options.nodes is not None and not 1 <= options.nodes <= MAX_NODES:
         parser.error(f"--nodes {options.nodes}: 1 to {MAX_NODES}")
     if options.verb == "up":
@@ -431,7 +439,8 @@ def main():
     if options.verb == "status":
         return Cluster(home).status()
     if not os.path.isdir(home) and options.verb != "up":
-        return say(f"there is no cluster in {home}, nothing to do")
+        say(f"there is no cluster in {home}, nothing to do")
+        return 0 if options.verb == "down" else 1
     with locked(os.path.join(home, "lock")):
         cluster = Cluster(home)
         if options.verb == "up":
