@@ -1,0 +1,197 @@
+//! A task: one execution attempt of a vertex, run by one thread of a worker, step by step. Flink: `StreamTask`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use spindle_common::execution::{FailureCause, FailureClass};
+use spindle_common::gateway::TaskMetricsSnapshot;
+use spindle_common::id::{ExecutionAttemptId, JobId};
+use spindle_common::job_graph::{JobGraph, SourceSplit};
+use spindle_common::time::MonoTime;
+
+use crate::channel::{InputGate, ResultPartition};
+
+/// A program's dataflow: the graph as submitted, and for each of its vertices what makes a task of it.
+#[derive(Clone)]
+pub struct Dataflow {
+    /// The graph.
+    pub graph: JobGraph,
+    /// One per vertex, in the order of the graph.
+    pub factories: Vec<Arc<dyn TaskFactory>>,
+}
+
+/// Makes the tasks of one vertex.
+pub trait TaskFactory: Send + Sync {
+    /// Makes the task of one subtask. Runs on the task's own thread; may open files.
+    ///
+    /// # Errors
+    /// What went wrong, with the operator's name.
+    fn build(&self, context: TaskContext) -> Result<Box<dyn Task>, TaskError>;
+}
+
+/// What a task is made of besides its operators.
+pub struct TaskContext {
+    /// Its job.
+    pub job: JobId,
+    /// Which vertex, subtask and attempt.
+    pub execution: ExecutionAttemptId,
+    /// Number of subtasks of the vertex.
+    pub parallelism: u32,
+    /// Number of key groups.
+    pub max_parallelism: u32,
+    /// What a source reads.
+    pub splits: Vec<SourceSplit>,
+    /// One per edge that feeds the vertex, by ascending edge index.
+    pub gates: Vec<Box<dyn InputGate>>,
+    /// One per edge that the vertex feeds, by ascending edge index.
+    pub partitions: Vec<Box<dyn ResultPartition>>,
+    /// Where the task counts.
+    pub metrics: Arc<TaskMetrics>,
+    /// The longest that a record waits in a buffer that is not full.
+    pub buffer_timeout: Duration,
+    /// The clock.
+    pub clock: Arc<dyn Fn() -> MonoTime + Send + Sync>,
+}
+
+/// A task that runs.
+pub trait Task: Send {
+    /// Does a bounded amount of work: takes a buffer or reads a batch, and runs the chain on it. Called again and again from the
+    /// task's own thread until it says that it is done; between two calls the worker looks into the task's mailbox.
+    ///
+    /// # Errors
+    /// What ends the task. A panic of user code is caught by the worker.
+    fn step(&mut self) -> Result<Step, TaskError>;
+
+    /// Makes the output visible, after [`Step::AwaitingCommit`]. May be repeated after a crash, by another attempt.
+    ///
+    /// # Errors
+    /// What went wrong.
+    fn commit(&mut self) -> Result<(), TaskError>;
+
+    /// What the task collected for the client, by name of the sink, as JSON lines. Asked for once, after the last step.
+    fn take_collected(&mut self) -> Vec<(String, Vec<u8>)>;
+}
+
+/// What a task did in a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// There is more to do, or there may be later.
+    Continue,
+    /// Everything is read and written; output waits for [`Task::commit`].
+    AwaitingCommit,
+    /// Everything is read and written, and there is nothing to commit.
+    Finished,
+}
+
+/// What ends a task before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// It was told to stop.
+    #[error("the task was cancelled")]
+    Cancelled,
+    /// A neighbour in the dataflow is gone.
+    #[error("lost the connection to task {peer} at {address}: {reason}")]
+    PeerLost {
+        /// The neighbour.
+        peer: ExecutionAttemptId,
+        /// Where its worker was.
+        address: String,
+        /// What the transport said.
+        reason: String,
+    },
+    /// User code, a source or a sink failed.
+    #[error("{message}")]
+    Operator {
+        /// Name of the operator.
+        operator: String,
+        /// What happened, with its causes.
+        message: String,
+        /// What it calls for.
+        class: FailureClass,
+    },
+    /// Bytes from a neighbour make no sense: the two run different programs, or memory was damaged.
+    #[error("cannot decode what task {peer} sent: {reason}")]
+    Codec {
+        /// The neighbour.
+        peer: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl TaskError {
+    /// What it calls for.
+    pub const fn failure_class(&self) -> FailureClass {
+        match self {
+            Self::Cancelled | Self::PeerLost { .. } => FailureClass::Restart,
+            Self::Operator { class, .. } => *class,
+            Self::Codec { .. } => FailureClass::FailJob,
+        }
+    }
+
+    /// The failure as it is reported.
+    pub fn into_cause(self) -> FailureCause {
+        let class = self.failure_class();
+        let message = self.to_string();
+        let operator = match self {
+            Self::Operator { operator, .. } => Some(operator),
+            Self::Cancelled | Self::PeerLost { .. } | Self::Codec { .. } => None,
+        };
+        FailureCause {
+            class,
+            operator,
+            message,
+        }
+    }
+}
+
+/// The counters of a task, written by its thread and read by the worker's reporter.
+#[derive(Debug)]
+pub struct TaskMetrics {
+    /// Records taken from gates, or read by a source.
+    pub records_in: AtomicU64,
+    /// Records given to partitions, or written by a sink.
+    pub records_out: AtomicU64,
+    /// Bytes taken from gates, or read by a source.
+    pub bytes_in: AtomicU64,
+    /// Bytes given to partitions, or written by a sink.
+    pub bytes_out: AtomicU64,
+    /// Records dropped because their window was closed.
+    pub late_records_dropped: AtomicU64,
+    /// Milliseconds since the epoch; `i64::MIN` before the first.
+    pub watermark_ms: AtomicI64,
+    /// Share of a bounded source's input that was read, in millionths; `u64::MAX` when there is no such thing.
+    pub progress_millionths: AtomicU64,
+}
+
+impl Default for TaskMetrics {
+    fn default() -> Self {
+        Self {
+            records_in: AtomicU64::new(0),
+            records_out: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            late_records_dropped: AtomicU64::new(0),
+            watermark_ms: AtomicI64::new(i64::MIN),
+            progress_millionths: AtomicU64::new(u64::MAX),
+        }
+    }
+}
+
+impl TaskMetrics {
+    /// The counters at this moment.
+    pub fn snapshot(&self) -> TaskMetricsSnapshot {
+        let watermark = self.watermark_ms.load(Ordering::Relaxed);
+        let progress = self.progress_millionths.load(Ordering::Relaxed);
+        TaskMetricsSnapshot {
+            records_in: self.records_in.load(Ordering::Relaxed),
+            records_out: self.records_out.load(Ordering::Relaxed),
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            late_records_dropped: self.late_records_dropped.load(Ordering::Relaxed),
+            watermark_ms: (watermark != i64::MIN).then_some(watermark),
+            progress: (progress != u64::MAX).then_some(progress as f64 / 1e6),
+        }
+    }
+}
