@@ -56,3 +56,11 @@ need_java() {
     fi
     export JAVA_HOME
 }
+
+# Sets and exports CARGO_TARGET_DIR, so that every clone finds the build cache, and TARGET, where the release binaries are.
+need_rust() {
+    have cargo || { PATH="$HOME/.cargo/bin:$PATH"; have cargo; } || die "cargo is missing: install Rust (rustup.rs tells how) and run this again"
+    have cc || apt_install "a C compiler and linker" build-essential
+    export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$CACHE/target}"
+    TARGET="$CARGO_TARGET_DIR/release"
+}
