@@ -49,11 +49,20 @@ pub(super) const DEFAULTS: &[(&str, &str)] = &[
     ("yarn.resourcemanager.am.max-attempts", "2"),
     ("yarn.resourcemanager.connect.max-wait.ms", "900000"),
     ("yarn.resourcemanager.connect.retry-interval.ms", "30000"),
-    ("yarn.resourcemanager.delegation.token.max-lifetime", "604800000"),
-    ("yarn.resourcemanager.delegation.token.renew-interval", "86400000"),
+    (
+        "yarn.resourcemanager.delegation.token.max-lifetime",
+        "604800000",
+    ),
+    (
+        "yarn.resourcemanager.delegation.token.renew-interval",
+        "86400000",
+    ),
     ("yarn.resourcemanager.ha.enabled", "false"),
     ("yarn.resourcemanager.hostname", "0.0.0.0"),
-    ("yarn.resourcemanager.nodemanagers.heartbeat-interval-ms", "1000"),
+    (
+        "yarn.resourcemanager.nodemanagers.heartbeat-interval-ms",
+        "1000",
+    ),
     ("yarn.resourcemanager.recovery.enabled", "false"),
     ("yarn.scheduler.capacity.maximum-am-resource-percent", "0.1"),
     ("yarn.scheduler.maximum-allocation-mb", "8192"),
@@ -92,7 +101,11 @@ mod tests {
     #[test]
     fn the_table_is_sorted_so_that_it_can_be_searched() {
         assert!(DEFAULTS.is_sorted_by(|a, b| a.0 < b.0));
-        assert!(DEFAULTS.iter().all(|(key, value)| default_of(key) == Some(value)));
+        assert!(
+            DEFAULTS
+                .iter()
+                .all(|(key, value)| default_of(key) == Some(value))
+        );
     }
 
     #[test]

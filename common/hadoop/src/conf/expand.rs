@@ -1,7 +1,5 @@
 //! `${…}` in values: other keys, the environment, and Java's well-known system properties.
 
-use std::collections::BTreeMap;
-
 /// Nesting of references beyond which Hadoop gives up, too.
 const MAX_DEPTH: usize = 20;
 /// A value that grows beyond this by expansion is a bomb, not a setting.
@@ -76,7 +74,9 @@ fn resolve(
         });
     }
     let system = match name {
-        "user.name" => lookup.env("HADOOP_USER_NAME").or_else(|| lookup.env("USER")),
+        "user.name" => lookup
+            .env("HADOOP_USER_NAME")
+            .or_else(|| lookup.env("USER")),
         "user.home" => lookup.env("HOME"),
         "java.io.tmpdir" => Some("/tmp"),
         _ => None,
@@ -140,24 +140,6 @@ pub(super) fn environment_names(text: &str) -> Vec<&str> {
 /// The variables behind `${user.name}` and `${user.home}`.
 pub(super) const SYSTEM_VARIABLES: [&str; 3] = ["HADOOP_USER_NAME", "USER", "HOME"];
 
-/// Settings in two maps, for [`expand`].
-pub(super) struct Maps<'a> {
-    /// Environment variables by name.
-    pub(super) env: &'a BTreeMap<String, String>,
-    /// The unexpanded value of a key.
-    pub(super) raw: &'a dyn Fn(&str) -> Option<&'a str>,
-}
-
-impl Lookup for Maps<'_> {
-    fn raw(&self, key: &str) -> Option<&str> {
-        (self.raw)(key)
-    }
-
-    fn env(&self, name: &str) -> Option<&str> {
-        self.env.get(name).map(String::as_str)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -196,20 +178,29 @@ mod tests {
     fn references_nest_and_unknown_ones_stay() {
         check("${host}:8032", "rm.example.org:8032");
         check("${nothing} and ${host}", "${nothing} and rm.example.org");
-        check("$x ${} ${ a} ${un ${domain}", "$x ${} ${ a} ${un example.org");
+        check(
+            "$x ${} ${ a} ${un ${domain}",
+            "$x ${} ${ a} ${un example.org",
+        );
     }
 
     #[test]
     fn the_environment_has_defaults_for_missing_and_for_empty() {
         check("${env.HOME}", "/home/ann");
         check("${env.NONE:-d-e}", "d-e");
-        check("[${env.EMPTY:-d}] [${env.EMPTY-d}] [${env.NONE-d}]", "[d] [] [d]");
+        check(
+            "[${env.EMPTY:-d}] [${env.EMPTY-d}] [${env.NONE-d}]",
+            "[d] [] [d]",
+        );
         check("${env.NONE}", "${env.NONE}");
     }
 
     #[test]
     fn java_system_properties_come_from_the_environment() {
-        check("/tmp/hadoop-${user.name}${user.home}", "/tmp/hadoop-ann/home/ann");
+        check(
+            "/tmp/hadoop-${user.name}${user.home}",
+            "/tmp/hadoop-ann/home/ann",
+        );
     }
 
     #[test]

@@ -115,21 +115,27 @@ impl Parser<'_> {
                     self.end(start)?;
                 }
                 Event::End(_) => self.end(start)?,
-                Event::Text(piece) => self.text(&piece.xml_content(XmlVersion::Implicit1_0), start)?,
-                Event::CData(piece) => self.text(&piece.xml_content(XmlVersion::Implicit1_0), start)?,
+                Event::Text(piece) => {
+                    self.text(&piece.xml_content(XmlVersion::Implicit1_0), start)?
+                }
+                Event::CData(piece) => {
+                    self.text(&piece.xml_content(XmlVersion::Implicit1_0), start)?
+                }
                 Event::GeneralRef(reference) => {
                     let resolved = match reference.resolve_char_ref() {
                         Ok(Some(character)) => character.to_string(),
-                        Ok(None) => match quick_xml::escape::resolve_predefined_entity(&reference) {
-                            Some(text) => text.to_owned(),
-                            None => {
-                                let name: &str = &reference;
-                                return Err(self.fault(
+                        Ok(None) => {
+                            match quick_xml::escape::resolve_predefined_entity(&reference) {
+                                Some(text) => text.to_owned(),
+                                None => {
+                                    let name: &str = &reference;
+                                    return Err(self.fault(
                                     start,
                                     format!("expected one of &amp; &lt; &gt; &quot; &apos;, found &{name};"),
                                 ));
+                                }
                             }
-                        },
+                        }
                         Err(error) => return Err(self.fault(start, error.to_string())),
                     };
                     self.text(&resolved, start)?;
@@ -157,9 +163,7 @@ impl Parser<'_> {
                 ));
             }
             0 if name != "configuration" => {
-                return Err(
-                    self.fault(start, format!("expected <configuration>, found <{name}>"))
-                );
+                return Err(self.fault(start, format!("expected <configuration>, found <{name}>")));
             }
             0 => self.seen_root = true,
             _ => {}
@@ -179,7 +183,10 @@ impl Parser<'_> {
             };
             draft.collecting = field.map(|field| (field, String::new()));
         }
-        self.open.push(Open { name, offset: start });
+        self.open.push(Open {
+            name,
+            offset: start,
+        });
         Ok(())
     }
 
@@ -216,7 +223,10 @@ impl Parser<'_> {
             let stray = piece.trim_start_matches('\u{feff}');
             let blank = piece.len() - stray.trim_start().len();
             if !stray.trim().is_empty() {
-                return Err(self.fault(start + blank, "expected <configuration>, found text".to_owned()));
+                return Err(self.fault(
+                    start + blank,
+                    "expected <configuration>, found text".to_owned(),
+                ));
             }
         }
         if let Some(draft) = &mut self.current
@@ -229,7 +239,10 @@ impl Parser<'_> {
 
     fn end(&mut self, start: usize) -> Result<(), SiteXmlError> {
         let Some(closed) = self.open.pop() else {
-            return Err(self.fault(start, "expected <configuration>, found an end tag".to_owned()));
+            return Err(self.fault(
+                start,
+                "expected <configuration>, found an end tag".to_owned(),
+            ));
         };
         let inside = self.open.last().map(|open| open.name.as_str());
         if closed.name == "property" && inside == Some("configuration") {
@@ -272,7 +285,9 @@ impl Parser<'_> {
             let name = &open.name;
             return Err(self.fault(
                 end,
-                format!("expected </{name}> for the <{name}> of line {line}, found the end of the file"),
+                format!(
+                    "expected </{name}> for the <{name}> of line {line}, found the end of the file"
+                ),
             ));
         }
         if !self.seen_root {
@@ -351,9 +366,24 @@ mod tests {
         assert_eq!(
             found,
             vec![
-                Property { name: "a.b".into(), value: "x & y! <z>".into(), is_final: true, line: 4 },
-                Property { name: "short".into(), value: "form".into(), is_final: false, line: 9 },
-                Property { name: "empty".into(), value: String::new(), is_final: false, line: 10 },
+                Property {
+                    name: "a.b".into(),
+                    value: "x & y! <z>".into(),
+                    is_final: true,
+                    line: 4
+                },
+                Property {
+                    name: "short".into(),
+                    value: "form".into(),
+                    is_final: false,
+                    line: 9
+                },
+                Property {
+                    name: "empty".into(),
+                    value: String::new(),
+                    is_final: false,
+                    line: 10
+                },
             ]
         );
     }
@@ -366,7 +396,10 @@ mod tests {
         )
         .unwrap();
         assert_eq!(found.len(), 1);
-        assert_eq!((found[0].name.as_str(), found[0].value.as_str()), ("k", "v"));
+        assert_eq!(
+            (found[0].name.as_str(), found[0].value.as_str()),
+            ("k", "v")
+        );
     }
 
     #[test]
@@ -400,17 +433,24 @@ mod tests {
             problem("\n fs.defaultFS=x"),
             "core-site.xml:2:2: expected <configuration>, found text"
         );
-        assert!(problem("<configuration/><configuration/>").contains("expected the end of the file"));
+        assert!(
+            problem("<configuration/><configuration/>").contains("expected the end of the file")
+        );
     }
 
     #[test]
     fn a_value_without_a_name_an_include_and_an_unknown_entity_are_refused() {
-        assert!(problem("<configuration><property><value>v</value></property></configuration>").contains("expected a <name>"));
         assert!(
-            problem("<configuration><xi:include href=\"x.xml\"/></configuration>").contains("XInclude is not supported")
+            problem("<configuration><property><value>v</value></property></configuration>")
+                .contains("expected a <name>")
         );
         assert!(
-            problem("<configuration><property><name>&x;</name></property></configuration>").contains("found &x;")
+            problem("<configuration><xi:include href=\"x.xml\"/></configuration>")
+                .contains("XInclude is not supported")
+        );
+        assert!(
+            problem("<configuration><property><name>&x;</name></property></configuration>")
+                .contains("found &x;")
         );
     }
 
