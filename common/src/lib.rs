@@ -4,11 +4,13 @@
 //! Everything here is plain data and pure functions. This crate may not have a runtime, open a socket or a file, or read a clock.
 
 pub mod config;
+pub mod deployment;
 pub mod execution;
 pub mod gateway;
 pub mod id;
 pub mod job_graph;
 pub mod key_group;
+pub mod program;
 pub mod resource;
 pub mod time;
 
