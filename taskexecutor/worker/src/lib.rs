@@ -1,1 +1,12 @@
-//! Placeholder.
+//! What a job's own executable runs in worker mode: a thread for each task, the exchange of buffers between tasks in one process
+//! and over TCP, reports of what the tasks do. The embedded mini cluster runs the same in its own process.
+//!
+//! This crate may not own slots or decide where a task runs: it does what its TaskExecutor says ([`Worker::handle`]) and tells what
+//! became of it ([`spindle_common::gateway::FromWorker`]).
+
+mod config;
+pub mod process;
+mod worker;
+
+pub use config::{InvalidWorkerConfig, WorkerConfig};
+pub use worker::{Worker, WorkerStartError};

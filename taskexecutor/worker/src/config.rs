@@ -1,0 +1,144 @@
+//! What a worker is set to.
+
+use std::time::Duration;
+
+use spindle_common::id::JobId;
+use spindle_rpc::Secret;
+
+/// Buffers that a channel may hold between `emit` and the consumer's taking it. Flink's key, our default.
+const CREDITS_KEY: &str = "taskmanager.network.memory.buffers-per-channel";
+/// 32 KiB buffers need at least this many under way to keep a connection busy.
+const DEFAULT_CREDITS: u32 = 8;
+const BUFFER_TIMEOUT_KEY: &str = "execution.buffer-timeout.interval";
+const DEFAULT_BUFFER_TIMEOUT: Duration = Duration::from_millis(100);
+const REPORT_INTERVAL: Duration = Duration::from_millis(500);
+const PEER_LOSS_GRACE: Duration = Duration::from_secs(1);
+
+/// How a worker runs the tasks of one job.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// The job.
+    pub job: JobId,
+    /// Host name or address to bind the data plane to and to be reached at.
+    pub host: String,
+    /// The application's secret; only workers that have it may read from this one.
+    pub secret: Secret,
+    /// Buffers on their way in each channel before its producer waits, at least 1.
+    pub credits: u32,
+    /// The longest that a record waits in a buffer that is not full; zero hands on each record at once.
+    pub buffer_timeout: Duration,
+    /// How often the counters of running tasks are reported.
+    pub report_interval: Duration,
+    /// How long a task that lost a neighbour waits to be cancelled before it fails for it: so that the failure that is reported
+    /// is the neighbour's own, if it has one to report.
+    pub peer_loss_grace: Duration,
+}
+
+/// A setting that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` cannot be `{value}`: expected {expected}")]
+pub struct InvalidWorkerConfig {
+    /// The setting.
+    pub key: &'static str,
+    /// What was given.
+    pub value: String,
+    /// What it takes.
+    pub expected: &'static str,
+}
+
+impl WorkerConfig {
+    /// The defaults.
+    pub const fn new(job: JobId, host: String, secret: Secret) -> Self {
+        Self {
+            job,
+            host,
+            secret,
+            credits: DEFAULT_CREDITS,
+            buffer_timeout: DEFAULT_BUFFER_TIMEOUT,
+            report_interval: REPORT_INTERVAL,
+            peer_loss_grace: PEER_LOSS_GRACE,
+        }
+    }
+
+    /// Takes over what the job's settings say of a worker; the last of equal keys holds, other keys are ignored.
+    ///
+    /// # Errors
+    /// The first setting that makes no sense.
+    pub fn with_settings(
+        mut self,
+        settings: &[(String, String)],
+    ) -> Result<Self, InvalidWorkerConfig> {
+        for (key, value) in settings {
+            if key == CREDITS_KEY {
+                self.credits = value
+                    .trim()
+                    .parse()
+                    .ok()
+                    .filter(|credits| (1..=1024).contains(credits))
+                    .ok_or_else(|| InvalidWorkerConfig {
+                        key: CREDITS_KEY,
+                        value: value.clone(),
+                        expected: "a number from 1 to 1024",
+                    })?;
+            } else if key == BUFFER_TIMEOUT_KEY {
+                self.buffer_timeout = duration(value).ok_or_else(|| InvalidWorkerConfig {
+                    key: BUFFER_TIMEOUT_KEY,
+                    value: value.clone(),
+                    expected: "a duration such as `100 ms`",
+                })?;
+            }
+        }
+        Ok(self)
+    }
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let number: u64 = text[..digits].parse().ok()?;
+    match text[digits..].trim() {
+        "" | "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(key: &str, value: &str) -> Result<WorkerConfig, InvalidWorkerConfig> {
+        let config = WorkerConfig::new(
+            JobId::from_bytes([1; 16]),
+            "127.0.0.1".into(),
+            Secret::from_bytes([1; 32]),
+        );
+        config.with_settings(&[(key.into(), value.into())])
+    }
+
+    #[test]
+    fn settings_replace_the_defaults() {
+        assert_eq!(with(CREDITS_KEY, "2").unwrap().credits, 2);
+        assert_eq!(
+            with(BUFFER_TIMEOUT_KEY, "5 ms").unwrap().buffer_timeout,
+            Duration::from_millis(5)
+        );
+        assert_eq!(
+            with(BUFFER_TIMEOUT_KEY, "0").unwrap().buffer_timeout,
+            Duration::ZERO
+        );
+        assert_eq!(with("other", "x").unwrap().credits, DEFAULT_CREDITS);
+    }
+
+    #[test]
+    fn a_setting_without_sense_is_refused_by_name() {
+        for (key, value) in [
+            (CREDITS_KEY, "0"),
+            (CREDITS_KEY, "many"),
+            (BUFFER_TIMEOUT_KEY, "soon"),
+        ] {
+            let error = with(key, value).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains(value), "{error}");
+        }
+    }
+}
