@@ -1,0 +1,76 @@
+//! Between the generated types and those of `spindle-common`. Ours to theirs cannot fail; theirs to ours fails on what is
+//! missing or out of range, with the message and the field, and never panics.
+
+mod job_graph;
+mod job_manager;
+mod task;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+/// A message that came in cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("field `{field}` of `{message}` {problem}")]
+pub struct ConvertError {
+    /// The message in the .proto file.
+    pub message: &'static str,
+    /// Its field.
+    pub field: &'static str,
+    /// What is wrong, such as `is missing`.
+    pub problem: String,
+}
+
+impl ConvertError {
+    fn new(message: &'static str, field: &'static str, problem: impl Into<String>) -> Self {
+        Self {
+            message,
+            field,
+            problem: problem.into(),
+        }
+    }
+}
+
+/// A field that proto3 cannot demand but we do.
+fn required<T>(
+    value: Option<T>,
+    message: &'static str,
+    field: &'static str,
+) -> Result<T, ConvertError> {
+    value.ok_or_else(|| ConvertError::new(message, field, "is missing"))
+}
+
+/// Required, and converted.
+fn nested<P, T: TryFrom<P, Error = ConvertError>>(
+    value: Option<P>,
+    message: &'static str,
+    field: &'static str,
+) -> Result<T, ConvertError> {
+    T::try_from(required(value, message, field)?)
+}
+
+/// Each converted.
+fn each<P, T: TryFrom<P, Error = ConvertError>>(values: Vec<P>) -> Result<Vec<T>, ConvertError> {
+    values.into_iter().map(T::try_from).collect()
+}
+
+/// The bytes of a job id or vertex id.
+fn id<T>(
+    bytes: &[u8],
+    make: impl Fn([u8; 16]) -> T,
+    message: &'static str,
+    field: &'static str,
+) -> Result<T, ConvertError> {
+    match bytes.try_into() {
+        Ok(bytes) => Ok(make(bytes)),
+        Err(_) => Err(ConvertError::new(
+            message,
+            field,
+            format!("has {} bytes, expected 16", bytes.len()),
+        )),
+    }
+}
+
+/// The number of an enum's value that is not one of ours.
+fn unknown(message: &'static str, field: &'static str, number: i32) -> ConvertError {
+    ConvertError::new(message, field, format!("has the unknown value {number}"))
+}
