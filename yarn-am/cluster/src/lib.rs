@@ -1,1 +1,17 @@
-//! Placeholder.
+//! The shell around the JobManager: one driver that feeds the machine and carries its effects out, the connections to
+//! TaskExecutors, the REST API with its status page.
+//!
+//! It knows nothing of YARN: whoever provides containers implements [`ResourceDriver`]. It decides nothing either: what happens
+//! next is the machine's affair.
+
+mod clock;
+mod connection;
+mod driver;
+mod handle;
+mod record;
+
+pub use clock::Clock;
+pub use connection::TaskExecutorLink;
+pub use driver::{ClusterDriver, ControlPlane, Effects, Outcome, ResourceDriver, StagingRemoval};
+pub use handle::{ClusterGone, ClusterHandle};
+pub use record::{RecordError, Recorded, read_record, replay};

@@ -1,0 +1,123 @@
+//! What the rest of the process holds of a running cluster.
+
+use std::sync::Arc;
+
+use spindle_common::id::JobId;
+use spindle_common::job_graph::JobSubmission;
+use spindle_jobmanager::message::{Input, ResourceEvent, View};
+use spindle_rpc::TaskExecutorStream;
+use tokio::sync::{mpsc, watch};
+
+use crate::clock::Clock;
+use crate::connection::{Newcomer, TaskExecutorLink};
+
+/// What can come to the driver.
+pub(crate) enum Event {
+    Input(Input),
+    Attach(Newcomer),
+}
+
+/// The driver has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the cluster is over")]
+pub struct ClusterGone;
+
+/// A running cluster, for those who ask something of it or look at it.
+#[derive(Debug, Clone)]
+pub struct ClusterHandle {
+    pub(crate) inbox: mpsc::Sender<Event>,
+    pub(crate) resources: mpsc::UnboundedSender<ResourceEvent>,
+    pub(crate) view: watch::Receiver<Arc<View>>,
+    pub(crate) clock: Clock,
+}
+
+impl std::fmt::Debug for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Input(input) => input.fmt(f),
+            Self::Attach(_) => f.write_str("Attach"),
+        }
+    }
+}
+
+impl ClusterHandle {
+    /// Hands a job in.
+    ///
+    /// # Errors
+    /// If the cluster is over.
+    pub async fn submit(&self, submission: JobSubmission) -> Result<(), ClusterGone> {
+        self.send(Input::Submit(Box::new(submission))).await
+    }
+
+    /// Asks for a job to be stopped; `reason` says who or what asks.
+    ///
+    /// # Errors
+    /// If the cluster is over.
+    pub async fn cancel(&self, job: JobId, reason: impl Into<String>) -> Result<(), ClusterGone> {
+        let reason = reason.into();
+        self.send(Input::CancelJob { job, reason }).await
+    }
+
+    /// Asks for the end of the cluster, its jobs cancelled.
+    ///
+    /// # Errors
+    /// If the cluster is over.
+    pub async fn shut_down(&self, reason: impl Into<String>) -> Result<(), ClusterGone> {
+        let reason = reason.into();
+        self.send(Input::ShutDown { reason }).await
+    }
+
+    /// Tells that the attached client knows the outcome, or has gone away.
+    ///
+    /// # Errors
+    /// If the cluster is over.
+    pub async fn client_released(&self) -> Result<(), ClusterGone> {
+        self.send(Input::ClientReleased).await
+    }
+
+    /// Brings a TaskExecutor of this process in.
+    ///
+    /// # Errors
+    /// If the cluster is over.
+    pub async fn attach(&self, link: TaskExecutorLink) -> Result<(), ClusterGone> {
+        let event = Event::Attach(Newcomer::Link(link));
+        self.inbox.send(event).await.map_err(|_| ClusterGone)
+    }
+
+    /// Brings a TaskExecutor in that came over the network.
+    ///
+    /// # Errors
+    /// If the cluster is over.
+    pub async fn attach_stream(&self, stream: TaskExecutorStream) -> Result<(), ClusterGone> {
+        let event = Event::Attach(Newcomer::Stream(stream));
+        self.inbox.send(event).await.map_err(|_| ClusterGone)
+    }
+
+    /// Where a [`crate::ResourceDriver`] tells of containers. Unbounded, so that it can be used from anywhere: there are a few
+    /// events for each container and no more.
+    pub fn resource_events(&self) -> mpsc::UnboundedSender<ResourceEvent> {
+        self.resources.clone()
+    }
+
+    /// What can be seen now.
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// What can be seen, and when it changes.
+    pub fn watch(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+
+    /// The clock that all times of the view are of.
+    pub const fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    async fn send(&self, input: Input) -> Result<(), ClusterGone> {
+        self.inbox
+            .send(Event::Input(input))
+            .await
+            .map_err(|_| ClusterGone)
+    }
+}
