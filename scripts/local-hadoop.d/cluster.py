@@ -2,7 +2,7 @@
 
 DIR/cluster.json   nodes and first port, kept for the directory's life
 DIR/conf           site files, for clients and daemons; conf-nodemanager-K adds what is that node's own
-DIR/run/DAEMON     pid, start time and boot of what was started: nothing else is ever signalled
+DIR/run/DAEMON     pid, start time and boot of what was started (nothing else is ever signalled), and its log's length before it
 DIR/logs, DIR/data, DIR/nodemanager-K/{local,logs}
 """
 
@@ -138,14 +138,17 @@ class Cluster:
 
     # ---- processes
 
-    def pid(self, daemon):
-        """The pid of a daemon that this cluster started and that still runs, else None."""
+    def record(self, daemon):
+        """The pid of a daemon that this cluster started and that still runs, and where its log began; None for both else."""
         try:
             with open(f"{self.home}/run/{daemon}") as f:
-                pid, started, boot = f.read().split()
+                pid, started, boot, log_start, *_ = [*f.read().split(), 0]
         except (OSError, ValueError):
-            return None
-        return int(pid) if boot == boot_id() and start_time(pid) == int(started) else None
+            return None, None
+        return (int(pid), int(log_start)) if boot == boot_id() and start_time(pid) == int(started) else (None, None)
+
+    def pid(self, daemon):
+        return self.record(daemon)[0]
 
     def running(self):
         """Every daemon of the directory that runs, also those of a larger cluster that was here before."""
@@ -169,12 +172,13 @@ class Cluster:
 
     def launch(self, daemon):
         with open(self.log(daemon), "ab") as log:
+            log_start = log.tell()
             child = subprocess.Popen(
                 self.java(daemon), cwd=self.home, env=self.environment(), start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )
         with open(f"{self.home}/run/{daemon}", "w") as f:
-            f.write(f"{child.pid} {start_time(child.pid) or 0} {boot_id()}\n")
+            f.write(f"{child.pid} {start_time(child.pid) or 0} {boot_id()} {log_start}\n")
         return child
 
     def signal(self, pids, number):
@@ -185,6 +189,7 @@ class Cluster:
     def end(self, found):
         """TERM, then KILL, to all that `found()` still names."""
         self.signal(found(), signal.SIGTERM)
+        self.signal(found(), signal.SIGCONT)
         deadline = time.monotonic() + STOP_SECONDS
         while found() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -240,6 +245,7 @@ class Cluster:
     def health(self):
         """Daemon -> None when healthy, else what is wrong with it."""
         found = {d: None if self.pid(d) else "not running" for d in self.daemons}
+        # NameNode and ResourceManager list a daemon that was killed for minutes: its successor must also say itself that it registered.
         if not found["namenode"]:
             # All beans of the service in one answer: a missing bean must not read as "out of safe mode".
             beans = {b["name"].rpartition("name=")[2]: b for b in (get_json(f"{self.web('namenode')}/jmx?qry=Hadoop:service=NameNode,*") or {}).get("beans", [])}
@@ -248,8 +254,10 @@ class Cluster:
                 found["namenode"] = "does not answer yet"
             elif info.get("Safemode"):
                 found["namenode"] = "in safe mode"
-            if not found["datanode"] and (state or {}).get("NumLiveDataNodes", 0) < 1:
-                found["datanode"] = "not known to the NameNode yet"
+            own = (get_json(f"{self.web('datanode')}/jmx?qry=Hadoop:service=DataNode,name=DataNodeInfo") or {}).get("beans") or [{}]
+            registered = '"ActorState":"RUNNING"' in (own[0].get("BPServiceActorInfo") or "")
+            if not found["datanode"] and not (registered and (state or {}).get("NumLiveDataNodes", 0) >= 1):
+                found["datanode"] = "not registered with the NameNode"
         elif not found["datanode"]:
             found["datanode"] = "without its NameNode"
         answer = None if found["resourcemanager"] else get_json(f"{self.web('resourcemanager')}/ws/v1/cluster/nodes")
@@ -257,9 +265,14 @@ class Cluster:
             found["resourcemanager"] = "does not answer yet"
         active = {n["id"] for n in ((answer or {}).get("nodes") or {}).get("node", []) if n["state"] == "RUNNING"}
         for daemon in self.daemons[3:]:
-            if not found[daemon] and f"localhost:{self.ports(daemon)['rpc']}" not in active:
+            if not found[daemon] and not (f"localhost:{self.ports(daemon)['rpc']}" in active and self.registered(daemon)):
                 found[daemon] = "not active in the ResourceManager"
         return found
+
+    def registered(self, daemon):
+        with open(self.log(daemon), "rb") as f:
+            f.seek(self.record(daemon)[1] or 0)
+            return b"Registered with ResourceManager" in f.read()
 
     def wait_healthy(self, wanted, children):
         deadline = time.monotonic() + START_SECONDS
