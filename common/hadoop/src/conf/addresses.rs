@@ -126,10 +126,10 @@ impl Configuration {
             return parse_host_port(&own, value, Some(port));
         }
         match self.filled(&hostname)? {
-            Some(value) => parse_host_port(&hostname, value, None).and_then(|mut address| {
+            Some(value) => parse_host_port(&hostname, value, None).map(|mut address| {
                 // A hostname has no port; where one was written nevertheless it would be the wrong one here.
                 address.port = port;
-                Ok(address)
+                address
             }),
             None => Err(ConfError::Missing {
                 key: format!("{own} or {hostname}"),
@@ -237,7 +237,7 @@ fn parse_host_port(
     let text = text.split('/').next().unwrap_or("");
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         match rest.split_once(']') {
-            Some((host, port)) if port.is_empty() => (host, None),
+            Some((host, "")) => (host, None),
             Some((host, port)) if port.starts_with(':') => (host, Some(&port[1..])),
             Some(_) | None => return Err(invalid(key, value, expected)),
         }

@@ -67,7 +67,7 @@ fn resolve(
         let value = lookup.env(variable);
         // `:-` also replaces an empty variable, `-` only a missing one: the shell's rule, and Hadoop's.
         return Ok(match (value, fallback) {
-            (Some(value), Some((fallback, true))) if value.is_empty() => Some(fallback.to_owned()),
+            (Some(""), Some((fallback, true))) => Some(fallback.to_owned()),
             (Some(value), _) => Some(value.to_owned()),
             (None, Some((fallback, _))) => Some(fallback.to_owned()),
             (None, None) => None,

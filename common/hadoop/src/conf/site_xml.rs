@@ -376,13 +376,13 @@ mod tests {
                     name: "short".into(),
                     value: "form".into(),
                     is_final: false,
-                    line: 9
+                    line: 10
                 },
                 Property {
                     name: "empty".into(),
                     value: String::new(),
                     is_final: false,
-                    line: 10
+                    line: 11
                 },
             ]
         );
