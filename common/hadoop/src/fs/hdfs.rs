@@ -156,16 +156,7 @@ impl Hdfs {
                 }
                 self.settle("rename", from, Err(Trouble::Lost(error)))
             }
-            done => self
-                .settle("rename", from, done)
-                .map_err(|error| match error {
-                    // Rename is refused because of the target here, not of the source.
-                    FsError::AlreadyExists { op, .. } => FsError::AlreadyExists {
-                        op,
-                        path: to.clone(),
-                    },
-                    error => error,
-                }),
+            done => self.settle("rename", from, done),
         }
     }
 
