@@ -1,0 +1,94 @@
+//! Whether and when a failed job is started again. Flink: `RestartBackoffTimeStrategy`.
+
+use std::time::Duration;
+
+use spindle_common::time::MonoTime;
+
+use crate::config::RestartStrategy;
+
+/// A restart strategy and what it has to remember.
+#[derive(Debug)]
+pub(crate) struct RestartBackoff {
+    strategy: RestartStrategy,
+    failures: u32,
+    backoff: Duration,
+    last_failure: Option<MonoTime>,
+}
+
+impl RestartBackoff {
+    pub(crate) const fn new(strategy: RestartStrategy) -> Self {
+        Self {
+            strategy,
+            failures: 0,
+            backoff: Duration::ZERO,
+            last_failure: None,
+        }
+    }
+
+    /// Counts a failure; answers the delay until the restart, or nothing if there is to be none.
+    pub(crate) fn failed(&mut self, now: MonoTime) -> Option<Duration> {
+        match self.strategy {
+            RestartStrategy::None => None,
+            RestartStrategy::FixedDelay { attempts, delay } => {
+                self.failures += 1;
+                (self.failures <= attempts).then_some(delay)
+            }
+            RestartStrategy::ExponentialDelay {
+                initial_backoff,
+                max_backoff,
+                backoff_multiplier,
+                reset_backoff_threshold,
+                attempts_before_reset,
+            } => {
+                let quiet_since = self.last_failure.map(|at| at + self.backoff);
+                if quiet_since.is_none_or(|at| now.since(at) >= reset_backoff_threshold) {
+                    self.failures = 0;
+                    self.backoff = initial_backoff.min(max_backoff);
+                } else {
+                    let longer = self.backoff.as_secs_f64() * backoff_multiplier.max(1.0);
+                    self.backoff = Duration::from_secs_f64(longer.min(max_backoff.as_secs_f64()));
+                }
+                self.last_failure = Some(now);
+                self.failures += 1;
+                attempts_before_reset
+                    .is_none_or(|limit| self.failures <= limit)
+                    .then_some(self.backoff)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fixed_delay_is_given_as_often_as_allowed() {
+        let delay = Duration::from_secs(2);
+        let mut backoff = RestartBackoff::new(RestartStrategy::FixedDelay { attempts: 2, delay });
+        let now = MonoTime::ZERO;
+        let given: Vec<_> = (0..3).map(|_| backoff.failed(now)).collect();
+        assert_eq!(given, [Some(delay), Some(delay), None]);
+    }
+
+    #[test]
+    fn an_exponential_delay_grows_to_its_limit_and_starts_again_after_a_quiet_time() {
+        let mut backoff = RestartBackoff::new(RestartStrategy::ExponentialDelay {
+            initial_backoff: Duration::from_secs(1),
+            max_backoff: Duration::from_secs(3),
+            backoff_multiplier: 2.0,
+            reset_backoff_threshold: Duration::from_secs(60),
+            attempts_before_reset: Some(4),
+        });
+        let mut at = |second: u64| {
+            let delay = backoff.failed(MonoTime::from_millis(second * 1000));
+            delay.map(|delay| delay.as_secs())
+        };
+        assert_eq!(
+            [at(0), at(5), at(10), at(20)],
+            [Some(1), Some(2), Some(3), Some(3)]
+        );
+        assert_eq!(at(30), None, "the fifth failure in a row is one too many");
+        assert_eq!(at(300), Some(1));
+    }
+}
