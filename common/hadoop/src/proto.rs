@@ -7,14 +7,24 @@ use std::fmt;
 
 /// Package `hadoop.common`: RPC headers, SASL, tokens, HA state.
 #[expect(missing_docs, reason = "generated; proto/*.proto explain the messages")]
-#[allow(clippy::all, clippy::use_self, clippy::large_enum_variant, reason = "generated")]
+#[allow(
+    clippy::all,
+    clippy::use_self,
+    clippy::large_enum_variant,
+    reason = "generated"
+)]
 pub mod common {
     include!(concat!(env!("OUT_DIR"), "/hadoop.common.rs"));
 }
 
 /// Package `hadoop.yarn`: YARN's records, services and token identifiers.
 #[expect(missing_docs, reason = "generated; proto/*.proto explain the messages")]
-#[allow(clippy::all, clippy::use_self, clippy::large_enum_variant, reason = "generated")]
+#[allow(
+    clippy::all,
+    clippy::use_self,
+    clippy::large_enum_variant,
+    reason = "generated"
+)]
 pub mod yarn {
     include!(concat!(env!("OUT_DIR"), "/hadoop.yarn.rs"));
 }
@@ -52,7 +62,11 @@ impl fmt::Debug for common::CredentialsKv {
 impl fmt::Debug for yarn::ContainerLaunchContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The environment often carries secrets, too: only its names are shown.
-        let names: Vec<&str> = self.environment.iter().map(yarn::StringStringMap::key).collect();
+        let names: Vec<&str> = self
+            .environment
+            .iter()
+            .map(yarn::StringStringMap::key)
+            .collect();
         f.debug_struct("ContainerLaunchContext")
             .field("local_resources", &self.local_resources)
             .field("tokens", &self.tokens.as_ref().map(|t| Redacted(t.len())))
@@ -61,7 +75,10 @@ impl fmt::Debug for yarn::ContainerLaunchContext {
             .field("command", &self.command)
             .field("application_ac_ls", &self.application_ac_ls)
             .field("container_retry_context", &self.container_retry_context)
-            .field("tokens_conf", &self.tokens_conf.as_ref().map(|t| Redacted(t.len())))
+            .field(
+                "tokens_conf",
+                &self.tokens_conf.as_ref().map(|t| Redacted(t.len())),
+            )
             .finish()
     }
 }
@@ -72,12 +89,21 @@ impl fmt::Debug for yarn::RegisterApplicationMasterResponse {
             .field("maximum_capability", &self.maximum_capability)
             .field(
                 "client_to_am_token_master_key",
-                &self.client_to_am_token_master_key.as_ref().map(|k| Redacted(k.len())),
+                &self
+                    .client_to_am_token_master_key
+                    .as_ref()
+                    .map(|k| Redacted(k.len())),
             )
             .field("application_ac_ls", &self.application_ac_ls)
-            .field("containers_from_previous_attempts", &self.containers_from_previous_attempts)
+            .field(
+                "containers_from_previous_attempts",
+                &self.containers_from_previous_attempts,
+            )
             .field("queue", &self.queue)
-            .field("nm_tokens_from_previous_attempts", &self.nm_tokens_from_previous_attempts)
+            .field(
+                "nm_tokens_from_previous_attempts",
+                &self.nm_tokens_from_previous_attempts,
+            )
             .field("scheduler_resource_types", &self.scheduler_resource_types)
             .field("resource_profiles", &self.resource_profiles)
             .field("resource_types", &self.resource_types)
@@ -99,20 +125,36 @@ mod tests {
         };
         let context = yarn::ContainerLaunchContext {
             tokens: Some(b"hunter2".to_vec()),
-            environment: vec![yarn::StringStringMap { key: Some("K".into()), value: Some("hunter2".into()) }],
+            environment: vec![yarn::StringStringMap {
+                key: Some("K".into()),
+                value: Some("hunter2".into()),
+            }],
             ..Default::default()
         };
-        let secret = common::CredentialsKv { alias: "a".into(), token: None, secret: Some(b"hunter2".to_vec()) };
+        let secret = common::CredentialsKv {
+            alias: "a".into(),
+            token: None,
+            secret: Some(b"hunter2".to_vec()),
+        };
         let shown = format!("{token:?} {context:?} {secret:?}");
         let as_list = format!("{:?}", b"hunter2");
-        assert!(!shown.contains("hunter2") && !shown.contains(as_list.trim_matches(['[', ']'])), "{shown}");
-        assert!(shown.contains("NMToken") && shown.contains("\"K\""), "{shown}");
+        assert!(
+            !shown.contains("hunter2") && !shown.contains(as_list.trim_matches(['[', ']'])),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("NMToken") && shown.contains("\"K\""),
+            "{shown}"
+        );
     }
 
     #[test]
     fn absent_optionals_have_hadoops_defaults() {
         assert_eq!(yarn::Container::default().allocation_request_id(), -1);
-        assert_eq!(yarn::Container::default().execution_type(), yarn::ExecutionType::Guaranteed);
+        assert_eq!(
+            yarn::Container::default().execution_type(),
+            yarn::ExecutionType::Guaranteed
+        );
         assert_eq!(yarn::ContainerStatus::default().exit_status(), -1000);
         assert_eq!(yarn::ApplicationReport::default().diagnostics(), "N/A");
         assert!(!yarn::FinishApplicationMasterResponse::default().is_unregistered());
