@@ -409,10 +409,10 @@ class Cluster:
 def parse(arguments):
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--dir", default=argparse.SUPPRESS, help=f"the cluster's directory (default: {DEFAULT_DIR})")
+    common.add_argument("--nodes", type=int, default=argparse.SUPPRESS, help=f"for up: NodeManagers, 1 to {MAX_NODES} (default: as before, at first 1)")
     parser = argparse.ArgumentParser(prog="local-hadoop", description="Real Hadoop daemons on loopback, each its own JVM.", parents=[common])
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     up = verbs.add_parser("up", parents=[common], help="start what does not run yet, return when all is healthy")
-    up.add_argument("--nodes", type=int, help=f"NodeManagers, 1 to {MAX_NODES} (default: as before, at first 1)")
     up.add_argument("-D", dest="extra", action="append", default=[], metavar="KEY=VALUE", help="a Hadoop setting of this cluster, kept for its life")
     verbs.add_parser("down", parents=[common], help="stop exactly what up started; the data stays")
     verbs.add_parser("status", parents=[common], help="each daemon, its pid, health and ports; exit code 0 only if all are healthy")
@@ -433,7 +433,7 @@ def parse(arguments):
     options = parser.parse_args(own)
     if options.verb == "fs":
         options.arguments = passed
-    if options.verb == "up" and options.nodes is not None and not 1 <= options.nodes <= MAX_NODES:
+    if not 1 <= getattr(options, "nodes", 1) <= MAX_NODES:
         parser.error(f"--nodes {options.nodes}: 1 to {MAX_NODES}")
     if options.verb == "up":
         wrong = [e for e in options.extra if "=" not in e]
@@ -457,7 +457,7 @@ def main():
     with locked(os.path.join(home, "lock")):
         cluster = Cluster(home)
         if options.verb == "up":
-            cluster.up(options.nodes, dict(e.split("=", 1) for e in options.extra))
+            cluster.up(getattr(options, "nodes", None), dict(e.split("=", 1) for e in options.extra))
         elif options.verb == "down":
             stopped = cluster.stop()
             say(f"stopped {', '.join(stopped)}" if stopped else f"nothing of {cluster.home} was running")
