@@ -195,11 +195,13 @@ async fn refusals(fs: &FileSystem, directory: &FsPath) -> Outcome {
     check(
         matches!(
             below,
-            Err(FsError::NotFound { .. }
-                | FsError::NotADirectory { .. }
-                | FsError::PermissionDenied { .. })
+            Err(FsError::NotFound { .. } | FsError::NotADirectory { .. })
         ),
         &format!("nothing is below a file: {below:?}"),
+    )?;
+    check(
+        !fs.exists(&file.join("x")?).await?,
+        "nothing exists below a file",
     )?;
     let made = fs.mkdirs(&file.join("x")?, 0o755).await;
     check(

@@ -173,6 +173,10 @@ impl FsError {
             "FileAlreadyExistsException" | "AlreadyBeingCreatedException" => {
                 Self::AlreadyExists { op, path }
             }
+            // So ordinary users learn that a component on the way is a file; the superuser gets other exceptions.
+            "AccessControlException" if message.ends_with("(is not a directory)") => {
+                Self::NotADirectory { op, path }
+            }
             "AccessControlException" | "AuthorizationException" => Self::PermissionDenied {
                 op,
                 path,
@@ -244,6 +248,11 @@ mod tests {
             "org.apache.hadoop.security.AccessControlException",
             "Permission denied: user=eve, access=WRITE\n\tat",
             "permission denied (Permission denied: user=eve, access=WRITE)",
+        );
+        check(
+            "org.apache.hadoop.security.AccessControlException",
+            "/a/file (is not a directory)",
+            "not a directory",
         );
         check(
             "org.apache.hadoop.fs.PathIsNotEmptyDirectoryException",

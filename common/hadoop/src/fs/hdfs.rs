@@ -14,6 +14,8 @@ use crate::conf::{Configuration, HostPort, Origin, TimeUnit};
 
 /// The longest wait for the NameNode's answer to one request.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest look at the state after an answer was lost: the NameNode had its time already.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Closing waits for DataNodes to report; the client gives up by itself after 15.5 s of that.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -77,6 +79,15 @@ impl Hdfs {
         Ok(status(path.clone(), &found))
     }
 
+    /// What is at `path` after an answer was lost; `Ok(None)` means surely nothing.
+    async fn look(&self, path: &FsPath) -> Result<Option<FileStatus>, Trouble> {
+        match bounded(LOOK_TIMEOUT, self.client.get_file_info(path.path())).await {
+            Ok(found) => Ok(Some(status(path.clone(), &found))),
+            Err(Trouble::Answered(HdfsError::FileNotFound(_))) => Ok(None),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
     pub(super) async fn list(&self, path: &FsPath) -> Result<Vec<FileStatus>, FsError> {
         let found = self
             .call("list", path, self.client.list_status(path.path(), false))
@@ -91,7 +102,7 @@ impl Hdfs {
         let work = || self.client.mkdirs(path.path(), permission, true);
         match self.try_call("create", path, work()).await? {
             // Making a directory twice does no harm.
-            Err(Trouble::Lost(_)) => self.call("create", path, work()).await,
+            Err(trouble) if trouble.may_repeat() => self.call("create", path, work()).await,
             done => self.settle("create", path, done),
         }
     }
@@ -106,7 +117,9 @@ impl Hdfs {
             .try_call("change the permission of", path, work())
             .await?
         {
-            Err(Trouble::Lost(_)) => self.call("change the permission of", path, work()).await,
+            Err(trouble) if trouble.may_repeat() => {
+                self.call("change the permission of", path, work()).await
+            }
             done => self.settle("change the permission of", path, done),
         }
     }
@@ -123,13 +136,11 @@ impl Hdfs {
         let work = || Box::pin(self.client.create(path.path(), write.clone()));
         match self.try_call("create", path, work()).await? {
             // The file may be there, and then it is empty and ours: only an overwriting create may be repeated.
-            Err(Trouble::Lost(error)) => {
-                let repeat = options.overwrite
-                    || self.stat(path).await.is_err_and(|seen| seen.is_not_found());
-                if repeat {
+            Err(trouble) if trouble.may_repeat() => {
+                if options.overwrite || matches!(self.look(path).await, Ok(None)) {
                     self.call("create", path, work()).await
                 } else {
-                    self.settle("create", path, Err(Trouble::Lost(error)))
+                    self.settle("create", path, Err(trouble))
                 }
             }
             done => self.settle("create", path, done),
@@ -150,8 +161,8 @@ impl Hdfs {
         let work = self.client.rename(from.path(), to.path(), overwrite);
         match self.try_call("rename", from, work).await? {
             Err(Trouble::Lost(error)) => {
-                let gone = self.stat(from).await.is_err_and(|seen| seen.is_not_found());
-                if gone && self.stat(to).await.is_ok() {
+                let gone = matches!(self.look(from).await, Ok(None));
+                if gone && matches!(self.look(to).await, Ok(Some(_))) {
                     return Ok(());
                 }
                 self.settle("rename", from, Err(Trouble::Lost(error)))
@@ -163,9 +174,9 @@ impl Hdfs {
     pub(super) async fn delete(&self, path: &FsPath, recursive: bool) -> Result<bool, FsError> {
         let work = self.client.delete(path.path(), recursive);
         match self.try_call("delete", path, work).await? {
-            Err(Trouble::Lost(error)) => match self.stat(path).await {
-                Err(seen) if seen.is_not_found() => Ok(true),
-                Ok(_) | Err(_) => self.settle("delete", path, Err(Trouble::Lost(error))),
+            Err(Trouble::Lost(error)) => match self.look(path).await {
+                Ok(None) => Ok(true),
+                Ok(Some(_)) | Err(_) => self.settle("delete", path, Err(Trouble::Lost(error))),
             },
             done => self.settle("delete", path, done),
         }
@@ -191,7 +202,7 @@ impl Hdfs {
         let closed = bounded(CLOSE_TIMEOUT, Box::pin(writer.close())).await;
         if let Err(Trouble::Lost(_)) = &closed
             && written != synced
-            && self.stat(path).await.is_ok_and(|seen| seen.len == written)
+            && matches!(self.look(path).await, Ok(Some(seen)) if seen.len == written)
         {
             // Only completing makes the last bytes visible: it was done, the answer was lost.
             return Ok(());
@@ -302,6 +313,17 @@ enum Trouble {
 }
 
 impl Trouble {
+    /// The connection broke: unlike after silence or a refusal, a second try can go better at once.
+    fn may_repeat(&self) -> bool {
+        match self {
+            Self::Lost(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::TimedOut | io::ErrorKind::ConnectionRefused
+            ),
+            Self::Answered(_) => false,
+        }
+    }
+
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "hdfs_native::HdfsError is not ours and grows"
