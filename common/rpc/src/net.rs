@@ -315,3 +315,6 @@ where
         Err(status) => Err(StreamEnd::Lost(status.message().to_owned())),
     }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,272 @@
+//! Streams over loopback.
+
+use spindle_common::id::JobId;
+use tokio::task::JoinSet;
+
+use super::*;
+
+const WAIT: Duration = Duration::from_secs(20);
+
+struct Server<T> {
+    address: String,
+    secret: Secret,
+    accepted: mpsc::Receiver<T>,
+    /// The server; ends with this.
+    tasks: JoinSet<Result<(), ServeError>>,
+}
+
+async fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+async fn job_manager(fencing: u64) -> Server<TaskExecutorStream> {
+    let (listener, address) = listener().await;
+    let secret = Secret::generate().unwrap();
+    let (sender, accepted) = mpsc::channel(8);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve_job_manager(
+        listener,
+        secret.clone(),
+        FencingToken(fencing),
+        sender,
+    ));
+    Server {
+        address,
+        secret,
+        accepted,
+        tasks,
+    }
+}
+
+async fn task_executor() -> Server<WorkerStream> {
+    let (listener, address) = listener().await;
+    let secret = Secret::generate().unwrap();
+    let (sender, accepted) = mpsc::channel(8);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve_workers(listener, secret.clone(), sender));
+    Server {
+        address,
+        secret,
+        accepted,
+        tasks,
+    }
+}
+
+/// Both ends of one stream.
+async fn open(
+    server: &mut Server<TaskExecutorStream>,
+) -> (JobManagerConnection, TaskExecutorStream) {
+    let connection = connect_job_manager(&server.address, &server.secret)
+        .await
+        .unwrap();
+    (connection, server.accepted.recv().await.unwrap())
+}
+
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(WAIT, future).await.expect("it hangs")
+}
+
+fn lost(number: u64) -> ToJobManager {
+    ToJobManager::OfferSlot {
+        allocation: spindle_common::id::AllocationId(number),
+        job: JobId::from_bytes([1; 16]),
+        data_address: "127.0.0.1:1".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn messages_of_both_sides_arrive_in_order() {
+    let mut server = job_manager(3).await;
+    let (mut executor, mut manager) = open(&mut server).await;
+    assert_eq!(executor.fencing, FencingToken(3));
+    assert!(manager.peer.ip().is_loopback());
+    let send_up = async {
+        for number in 0..1000 {
+            executor.outgoing.send(lost(number)).await.unwrap();
+        }
+    };
+    let send_down = async {
+        for heartbeat_interval_ms in 0..1000 {
+            let message = ToTaskExecutor::Registered {
+                heartbeat_interval_ms,
+            };
+            manager.outgoing.send(message).await.unwrap();
+        }
+    };
+    let receive_up = async {
+        for number in 0..1000 {
+            assert_eq!(manager.incoming.recv().await.unwrap(), lost(number));
+        }
+    };
+    let receive_down = async {
+        for expected in 0..1000 {
+            let Ok(ToTaskExecutor::Registered {
+                heartbeat_interval_ms,
+            }) = executor.incoming.recv().await
+            else {
+                panic!("another message came");
+            };
+            assert_eq!(heartbeat_interval_ms, expected);
+        }
+    };
+    in_time(async { tokio::join!(send_up, send_down, receive_up, receive_down) }).await;
+}
+
+#[tokio::test]
+async fn a_worker_and_its_task_executor_talk() {
+    let mut server = task_executor().await;
+    let mut worker = connect_task_executor(&server.address, &server.secret)
+        .await
+        .unwrap();
+    let mut executor = server.accepted.recv().await.unwrap();
+    worker
+        .outgoing
+        .send(FromWorker::Report(Vec::new()))
+        .await
+        .unwrap();
+    let heard = in_time(executor.incoming.recv()).await.unwrap();
+    assert_eq!(heard, FromWorker::Report(Vec::new()));
+    executor.outgoing.send(ToWorker::ShutDown).await.unwrap();
+    let heard = in_time(worker.incoming.recv()).await.unwrap();
+    assert_eq!(heard, ToWorker::ShutDown);
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_refused_before_a_stream_is_seen() {
+    let mut server = job_manager(1).await;
+    let wrong = Secret::generate().unwrap();
+    let refused = in_time(connect_job_manager(&server.address, &wrong)).await;
+    assert!(
+        matches!(refused, Err(ConnectError::Unauthenticated { .. })),
+        "{refused:?}"
+    );
+    assert!(server.accepted.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_missing_secret_is_refused() {
+    let mut server = task_executor().await;
+    let mut client = TaskExecutorClient::new(channel(&server.address).await.unwrap());
+    let refused = in_time(client.connect(tokio_stream::pending())).await;
+    assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
+    assert!(server.accepted.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn the_job_manager_sees_a_task_executor_leave() {
+    let mut server = job_manager(1).await;
+    let (executor, mut manager) = open(&mut server).await;
+    executor.outgoing.send(lost(1)).await.unwrap();
+    drop(executor.outgoing);
+    assert_eq!(in_time(manager.incoming.recv()).await.unwrap(), lost(1));
+    let end = in_time(manager.incoming.recv()).await.unwrap_err();
+    assert!(matches!(end, StreamEnd::Closed), "{end:?}");
+    let again = in_time(manager.incoming.recv()).await.unwrap_err();
+    assert!(matches!(again, StreamEnd::Closed), "{again:?}");
+    assert!(manager.incoming.next().await.is_none());
+}
+
+#[tokio::test]
+async fn the_job_manager_sees_a_task_executor_vanish() {
+    let mut server = job_manager(1).await;
+    let (executor, mut manager) = open(&mut server).await;
+    drop(executor.incoming);
+    drop(executor.outgoing);
+    assert!(in_time(manager.incoming.recv()).await.is_err());
+    in_time(manager.outgoing.closed()).await;
+}
+
+#[tokio::test]
+async fn the_task_executor_sees_the_job_manager_end_the_stream() {
+    let mut server = job_manager(1).await;
+    let (mut executor, manager) = open(&mut server).await;
+    let reason = "done".to_owned();
+    let message = ToTaskExecutor::ShutDown { reason };
+    manager.outgoing.send(message.clone()).await.unwrap();
+    drop(manager);
+    assert_eq!(in_time(executor.incoming.recv()).await.unwrap(), message);
+    let end = in_time(executor.incoming.recv()).await.unwrap_err();
+    assert!(matches!(end, StreamEnd::Closed), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_broken_connection_is_told_from_an_ended_stream() {
+    let mut server = job_manager(1).await;
+    // A wire that can be cut.
+    let (front, address) = listener().await;
+    let back = server.address.clone();
+    let mut wire = JoinSet::new();
+    wire.spawn(async move {
+        let (mut client, _) = front.accept().await?;
+        let mut server = tokio::net::TcpStream::connect(back).await?;
+        tokio::io::copy_bidirectional(&mut client, &mut server).await
+    });
+    let mut executor = connect_job_manager(&address, &server.secret).await.unwrap();
+    let mut manager = server.accepted.recv().await.unwrap();
+    wire.shutdown().await;
+    let end = in_time(executor.incoming.recv()).await.unwrap_err();
+    assert!(matches!(end, StreamEnd::Lost(_)), "{end:?}");
+    let end = in_time(manager.incoming.recv()).await.unwrap_err();
+    assert!(matches!(end, StreamEnd::Lost(_)), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_large_message_passes_and_a_larger_one_ends_the_stream() {
+    let mut server = task_executor().await;
+    let worker = connect_task_executor(&server.address, &server.secret)
+        .await
+        .unwrap();
+    let mut executor = server.accepted.recv().await.unwrap();
+    let message = |bytes: usize| {
+        FromWorker::Hello(spindle_common::gateway::WorkerHello {
+            protocol_version: 1,
+            job: JobId::from_bytes([1; 16]),
+            pid: 1,
+            data_address: "x".repeat(bytes),
+            graph: Ok(7),
+        })
+    };
+    let large = message(MAX_MESSAGE_BYTES - 100);
+    worker.outgoing.send(large.clone()).await.unwrap();
+    assert!(in_time(executor.incoming.recv()).await.unwrap() == large);
+    worker
+        .outgoing
+        .send(message(MAX_MESSAGE_BYTES))
+        .await
+        .unwrap();
+    assert!(in_time(executor.incoming.recv()).await.is_err());
+}
+
+#[tokio::test]
+async fn what_does_not_listen_is_named() {
+    let (listener, address) = listener().await;
+    drop(listener);
+    let secret = Secret::generate().unwrap();
+    let error = in_time(connect_job_manager(&address, &secret))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ConnectError::Unreachable { .. }),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains(&address), "{error}");
+    for address in ["", "host", "a b:1"] {
+        let error = connect_task_executor(address, &secret).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Address { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_ends_when_nobody_takes_its_streams_any_more() {
+    let mut server = job_manager(1).await;
+    let (executor, manager) = open(&mut server).await;
+    drop((executor, manager));
+    drop(server.accepted);
+    in_time(server.tasks.join_next())
+        .await
+        .expect("it was started")
+        .expect("it did not panic")
+        .expect("it ended well");
+}
