@@ -74,6 +74,17 @@ pub enum FsError {
         #[source]
         source: io::Error,
     },
+    /// Bytes could not be moved from or to DataNodes.
+    #[error("cannot {op} `{path}`: data transfer failed")]
+    Transfer {
+        /// What was tried.
+        op: &'static str,
+        /// On what.
+        path: FsPath,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Data is missing or damaged.
     #[error("cannot {op} `{path}`: data is missing or damaged ({detail})")]
     Corrupt {

@@ -207,7 +207,7 @@ impl Hdfs {
             // Only completing makes the last bytes visible: it was done, the answer was lost.
             return Ok(());
         }
-        self.settle("close", path, closed)
+        closed.map_err(|trouble| self.data_error("close", path, trouble))
     }
 
     /// The error of a running read or write.
@@ -217,7 +217,23 @@ impl Hdfs {
         path: &FsPath,
         error: HdfsError,
     ) -> FsError {
-        self.error(op, path, Trouble::of(error))
+        self.data_error(op, path, Trouble::of(error))
+    }
+
+    /// As [`Self::error`], where a broken connection is more likely one to a DataNode.
+    fn data_error(&self, op: &'static str, path: &FsPath, trouble: Trouble) -> FsError {
+        let source = match trouble {
+            Trouble::Lost(source) => source,
+            Trouble::Answered(HdfsError::DataTransferError(text)) => {
+                io::Error::other(short_transfer_error(&text))
+            }
+            trouble @ Trouble::Answered(_) => return self.error(op, path, trouble),
+        };
+        FsError::Transfer {
+            op,
+            path: path.clone(),
+            source,
+        }
     }
 
     async fn call<T>(
@@ -373,6 +389,29 @@ fn bounded_retries(
     Ok(settings)
 }
 
+/// The library prints all it knows of each DataNode; their addresses will do.
+fn short_transfer_error(text: &str) -> String {
+    let quoted = |part: &str, key: &str, end: char| {
+        let value = &part[part.find(key)? + key.len()..];
+        Some(value[..value.find(end)?].to_owned())
+    };
+    let datanodes: Vec<String> = text
+        .split("DatanodeInfoProto {")
+        .skip(1)
+        .filter_map(|part| {
+            let host = quoted(part, "host_name: \"", '"')?;
+            let port = quoted(part, "xfer_port: ", ',')?;
+            Some(format!("{host}:{port}"))
+        })
+        .collect();
+    let head = text.split('[').next().unwrap_or(text).trim();
+    if datanodes.is_empty() {
+        text.to_owned()
+    } else {
+        format!("{head} {}", datanodes.join(", "))
+    }
+}
+
 fn connect_address(namenode: &HostPort) -> String {
     let host = namenode.connect_host();
     if host.contains(':') {
@@ -404,5 +443,43 @@ fn status(path: FsPath, found: &hdfs_native::client::FileStatus) -> FileStatus {
         permission: u32::from(found.permission),
         owner: found.owner.clone(),
         group: found.group.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_failed_datanodes_only_the_addresses_are_kept() {
+        let text = "All DataNodes failed: [DatanodeInfoProto { id: DatanodeIdProto { ip_addr: \"10.0.0.1\", \
+                    host_name: \"d1\", datanode_uuid: \"x\", xfer_port: 9866, info_port: 1 } }, \
+                    DatanodeInfoProto { id: DatanodeIdProto { host_name: \"d2\", xfer_port: 1, } }]";
+        assert_eq!(
+            short_transfer_error(text),
+            "All DataNodes failed: d1:9866, d2:1"
+        );
+        assert_eq!(short_transfer_error("other [text]"), "other [text]");
+    }
+
+    #[test]
+    fn retries_are_bounded_unless_a_site_file_says_otherwise() {
+        let settings = |conf: &Configuration| -> Vec<String> {
+            let found = bounded_retries(conf, 2).unwrap();
+            found.into_iter().map(|(_, value)| value).collect()
+        };
+        let mut conf = Configuration::new();
+        assert_eq!(settings(&conf), ["4", "200", "1000", "60000"]);
+        conf.set("dfs.client.failover.max.attempts", "9");
+        conf.set("dfs.client.socket-timeout", "30s");
+        assert_eq!(settings(&conf), ["9", "200", "1000", "30000"]);
+    }
+
+    #[test]
+    fn only_a_broken_connection_is_tried_again() {
+        let lost = |kind: io::ErrorKind| Trouble::Lost(kind.into()).may_repeat();
+        assert!(lost(io::ErrorKind::ConnectionReset) && lost(io::ErrorKind::UnexpectedEof));
+        assert!(!lost(io::ErrorKind::TimedOut) && !lost(io::ErrorKind::ConnectionRefused));
+        assert!(!Trouble::Answered(HdfsError::ChecksumError).may_repeat());
     }
 }
