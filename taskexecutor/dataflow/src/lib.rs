@@ -3,5 +3,16 @@
 //! What moves buffers between tasks and what opens files is behind traits ([`channel::InputGate`], [`channel::ResultPartition`],
 //! sources and sinks). This crate may not use tokio, do I/O or read a clock.
 
+pub mod attribution;
+pub mod batch;
+pub mod chain;
 pub mod channel;
+pub mod collector;
+pub mod connector;
+pub mod exchange;
+pub mod key;
+pub mod operator;
+pub mod record;
 pub mod task;
+
+pub use attribution::current_operator;

@@ -1,0 +1,11 @@
+//! Between tasks: records, watermarks and the end of input as bytes in buffers, on the way out and on the way in.
+
+mod codec;
+mod merge;
+mod partition;
+mod writer;
+
+pub use codec::{BUFFER_BYTES, BUFFER_RECORDS, CodecError, Element, Elements, Encoder};
+pub use merge::WatermarkMerge;
+pub use partition::{Broadcast, Forward, HashPartitioner, Partitioner, Rebalance, Route};
+pub use writer::ExchangeWriter;

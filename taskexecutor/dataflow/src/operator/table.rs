@@ -1,0 +1,95 @@
+//! A hash table that takes the hash a key already has and remembers the order in which keys came.
+
+use hashbrown::HashTable;
+
+/// Keys with their values. The index holds places in `entries`, so that a walk is in order of arrival and never meets the
+/// order of hashes.
+#[derive(Debug)]
+pub(crate) struct KeyTable<K, V> {
+    index: HashTable<u32>,
+    entries: Vec<Entry<K, V>>,
+}
+
+#[derive(Debug)]
+struct Entry<K, V> {
+    hash: u64,
+    key: K,
+    value: V,
+}
+
+impl<K, V> Default for KeyTable<K, V> {
+    fn default() -> Self {
+        Self {
+            index: HashTable::new(),
+            entries: Vec::new(),
+        }
+    }
+}
+
+impl<K: Eq, V> KeyTable<K, V> {
+    /// The value of a key, made if there is none.
+    pub(crate) fn get_or_insert_with(
+        &mut self,
+        hash: u64,
+        key: K,
+        make: impl FnOnce() -> V,
+    ) -> &mut V {
+        let Self { index, entries } = self;
+        let found = index.find(hash, |&place| {
+            let entry = &entries[place as usize];
+            entry.hash == hash && entry.key == key
+        });
+        let place = if let Some(&place) = found {
+            place as usize
+        } else {
+            let place = entries.len();
+            index.insert_unique(
+                hash,
+                u32::try_from(place).expect("a key group holds less than 2^32 keys"),
+                |&other| entries[other as usize].hash,
+            );
+            entries.push(Entry {
+                hash,
+                key,
+                value: make(),
+            });
+            place
+        };
+        &mut entries[place].value
+    }
+
+    /// Takes all out, in order of arrival, and keeps the memory.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (K, V)> {
+        self.index.clear();
+        self.entries.drain(..).map(|entry| (entry.key, entry.value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use spindle_common::key_group::key_hash;
+
+    use super::*;
+
+    #[test]
+    fn keys_come_out_in_the_order_they_came() {
+        let mut table = KeyTable::default();
+        for key in [5_u64, 3, 5, 9, 3, 1] {
+            *table.get_or_insert_with(key_hash(&key), key, || 0) += 1;
+        }
+        assert_eq!(
+            table.drain().collect::<Vec<_>>(),
+            [(5, 2), (3, 2), (9, 1), (1, 1)]
+        );
+        assert_eq!(table.drain().count(), 0);
+    }
+
+    #[test]
+    fn keys_of_one_hash_stay_apart() {
+        let mut table = KeyTable::default();
+        for key in 0..1000 {
+            *table.get_or_insert_with(7, key, || 0) += key;
+        }
+        assert!(table.drain().all(|(key, value)| key == value));
+    }
+}
