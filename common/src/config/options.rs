@@ -1,0 +1,264 @@
+//! The table of options. Keys are Flink's wherever the meaning is that of Flink 1.20; the others say that they are ours.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::resource::ByteSize;
+
+use super::kind::{ConfigOption, Kind, OptionSpec};
+use super::value::{ExecutionTarget, PortRange, RestartStrategyType};
+
+/// Options that belong together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Section {
+    /// Its title.
+    pub title: &'static str,
+    /// Its options.
+    pub options: &'static [OptionSpec],
+}
+
+macro_rules! options {
+    ($($title:literal { $($name:ident: $type:ty = $key:literal {
+        kind: $kind:expr, default: $default:expr, unit: $unit:literal, flink: $flink:literal, doc: $doc:literal $(,)?
+    })* })*) => {
+        $($(
+            #[doc = concat!("`", $key, "`: ", $doc)]
+            pub const $name: ConfigOption<$type> = ConfigOption::new(OptionSpec {
+                key: $key,
+                kind: $kind,
+                default: $default,
+                unit: $unit,
+                flink: $flink,
+                since: "0.1",
+                doc: $doc,
+            });
+        )*)*
+
+        /// All options, by section, in the order of the documentation.
+        pub const SECTIONS: &[Section] = &[
+            $(Section { title: $title, options: &[$(*$name.spec()),*] }),*
+        ];
+
+        /// Reads a value of each option, so that table and types are proven to fit each other.
+        #[cfg(test)]
+        pub(super) fn read_each(config: &super::Config) -> usize {
+            let mut read = 0;
+            $($(
+                let _: $type = config.get(&$name);
+                read += 1;
+            )*)*
+            read
+        }
+    };
+}
+
+const COUNT: Kind = Kind::Int {
+    min: 1,
+    max: 32_768,
+};
+const PORT: Kind = Kind::Int {
+    min: 0,
+    max: 65_535,
+};
+
+options! {
+    "Jobs" {
+        PARALLELISM: u32 = "parallelism.default" {
+            kind: COUNT, default: Some("1"), unit: "subtasks", flink: true,
+            doc: "Parallelism of operators that do not say their own.",
+        }
+        PIPELINE_NAME: Option<String> = "pipeline.name" {
+            kind: Kind::Text, default: None, unit: "", flink: true,
+            doc: "Name of the job. Without it the program's own choice, else the name of its executable.",
+        }
+        MAX_PARALLELISM: u32 = "pipeline.max-parallelism" {
+            kind: COUNT, default: Some("128"), unit: "key groups", flink: true,
+            doc: "Number of key groups, and so the limit to which a keyed operator can be scaled. State keeps it: do not change it for a job that is to be restored.",
+        }
+        EXECUTION_TARGET: ExecutionTarget = "execution.target" {
+            kind: Kind::Enum(ExecutionTarget::WORDS), default: Some("local"), unit: "", flink: true,
+            doc: "Where the job runs.",
+        }
+        EXECUTION_ATTACHED: bool = "execution.attached" {
+            kind: Kind::Bool, default: Some("true"), unit: "", flink: true,
+            doc: "Whether the client waits for the end of the job. Flink's own default is false, which its command line overrides in the same way.",
+        }
+        SHUTDOWN_ON_ATTACHED_EXIT: bool = "execution.shutdown-on-attached-exit" {
+            kind: Kind::Bool, default: Some("false"), unit: "", flink: true,
+            doc: "Whether an attached client that is ended, such as by Ctrl-C, ends its cluster too.",
+        }
+        BUFFER_TIMEOUT: Duration = "execution.buffer-timeout.interval" {
+            kind: Kind::Duration, default: Some("100 ms"), unit: "", flink: true,
+            doc: "Longest time that a batch waits for more records before it is sent. 0 sends each record at once.",
+        }
+    }
+    "Failures" {
+        RESTART_STRATEGY: RestartStrategyType = "restart-strategy.type" {
+            kind: Kind::Enum(RestartStrategyType::WORDS), default: Some("fixed-delay"), unit: "", flink: true,
+            doc: "What follows the failure of a task: the job fails (none, disable, off), or restarts after a delay that stays the same or grows.",
+        }
+        FIXED_DELAY_ATTEMPTS: u32 = "restart-strategy.fixed-delay.attempts" {
+            kind: Kind::Int { min: 0, max: i32::MAX as i64 }, default: Some("3"), unit: "restarts", flink: true,
+            doc: "How often the job is restarted before it fails. Flink's own default is 1.",
+        }
+        FIXED_DELAY: Duration = "restart-strategy.fixed-delay.delay" {
+            kind: Kind::Duration, default: Some("1 s"), unit: "", flink: true,
+            doc: "Time between a failure and the restart.",
+        }
+        INITIAL_BACKOFF: Duration = "restart-strategy.exponential-delay.initial-backoff" {
+            kind: Kind::Duration, default: Some("1 s"), unit: "", flink: true,
+            doc: "Time between the first failure and the restart.",
+        }
+        MAX_BACKOFF: Duration = "restart-strategy.exponential-delay.max-backoff" {
+            kind: Kind::Duration, default: Some("1 min"), unit: "", flink: true,
+            doc: "Longest time between a failure and the restart.",
+        }
+        BACKOFF_MULTIPLIER: f64 = "restart-strategy.exponential-delay.backoff-multiplier" {
+            kind: Kind::Float { min: 1.0, max: f64::INFINITY }, default: Some("1.5"), unit: "", flink: true,
+            doc: "By how much the delay grows with each failure.",
+        }
+        RESET_BACKOFF_THRESHOLD: Duration = "restart-strategy.exponential-delay.reset-backoff-threshold" {
+            kind: Kind::Duration, default: Some("1 h"), unit: "", flink: true,
+            doc: "How long a job has to run without a failure for its next delay to be the initial one again.",
+        }
+        ATTEMPTS_BEFORE_RESET_BACKOFF: Option<u32> = "restart-strategy.exponential-delay.attempts-before-reset-backoff" {
+            kind: Kind::Int { min: 0, max: i32::MAX as i64 }, default: None, unit: "restarts", flink: true,
+            doc: "How often the job is restarted before it fails, counted anew when the delay is reset. Without it there is no limit.",
+        }
+        HEARTBEAT_INTERVAL: Duration = "heartbeat.interval" {
+            kind: Kind::Duration, default: Some("10 s"), unit: "", flink: true,
+            doc: "How often a TaskManager reports to its JobManager. A lost connection is seen at once; this is for silent hosts.",
+        }
+        HEARTBEAT_TIMEOUT: Duration = "heartbeat.timeout" {
+            kind: Kind::Duration, default: Some("50 s"), unit: "", flink: true,
+            doc: "After how long without a report a TaskManager counts as lost. Has to be longer than heartbeat.interval.",
+        }
+        TASK_CANCELLATION_TIMEOUT: Duration = "task.cancellation.timeout" {
+            kind: Kind::Duration, default: Some("3 min"), unit: "", flink: true,
+            doc: "After how long a task that does not stop when told to takes its whole worker with it. 0 waits for ever.",
+        }
+        REGISTRATION_TIMEOUT: Duration = "resourcemanager.taskmanager-registration.timeout" {
+            kind: Kind::Duration, default: Some("5 min"), unit: "", flink: true,
+            doc: "How long a started TaskManager may take to register before it is replaced.",
+        }
+        START_WORKER_MAX_FAILURES: u32 = "resourcemanager.start-worker.max-failures" {
+            kind: Kind::Int { min: 0, max: i32::MAX as i64 }, default: Some("5"), unit: "failures", flink: false,
+            doc: "How many TaskManagers in a row may fail before they have registered, until the jobs that wait for them fail. Ours: Flink has a rate instead.",
+        }
+    }
+    "JobManager" {
+        JOBMANAGER_MEMORY: ByteSize = "jobmanager.memory.process.size" {
+            kind: Kind::Memory, default: Some("256m"), unit: "", flink: true,
+            doc: "Memory of the JobManager's container.",
+        }
+        JOBMANAGER_RPC_PORT: PortRange = "jobmanager.rpc.port" {
+            kind: Kind::Ports, default: Some("0"), unit: "", flink: true,
+            doc: "Port at which the JobManager listens for its TaskManagers. Flink takes one port; a range is ours.",
+        }
+        REST_PORT: PortRange = "rest.port" {
+            kind: Kind::Ports, default: Some("0"), unit: "", flink: true,
+            doc: "Port at which the JobManager answers REST, unless rest.bind-port is set.",
+        }
+        REST_BIND_PORT: Option<PortRange> = "rest.bind-port" {
+            kind: Kind::Ports, default: None, unit: "", flink: true,
+            doc: "Ports for REST, tried in order. Without it rest.port.",
+        }
+        MASTER_ENV: BTreeMap<String, String> = "containerized.master.env." {
+            kind: Kind::Prefix, default: None, unit: "", flink: true,
+            doc: "Environment variables of the JobManager's process: the rest of the key is the variable's name.",
+        }
+    }
+    "TaskManager" {
+        TASKMANAGER_MEMORY: ByteSize = "taskmanager.memory.process.size" {
+            kind: Kind::Memory, default: Some("1g"), unit: "", flink: true,
+            doc: "Memory of a TaskManager's container, its workers included.",
+        }
+        TASK_SLOTS: u32 = "taskmanager.numberOfTaskSlots" {
+            kind: COUNT, default: Some("1"), unit: "slots", flink: true,
+            doc: "Slots of a TaskManager. A slot holds one subtask of each operator of a job.",
+        }
+        TASKMANAGER_DATA_PORT: u16 = "taskmanager.data.port" {
+            kind: PORT, default: Some("0"), unit: "", flink: true,
+            doc: "Port at which a worker gives its results to other workers. 0 takes any free one; another needs one worker a machine.",
+        }
+        BUFFERS_PER_CHANNEL: u32 = "taskmanager.network.memory.buffers-per-channel" {
+            kind: COUNT, default: Some("8"), unit: "buffers", flink: true,
+            doc: "Buffers that a channel may have on its way before its producer waits. Flink's own default is 2.",
+        }
+        TASKMANAGER_ENV: BTreeMap<String, String> = "containerized.taskmanager.env." {
+            kind: Kind::Prefix, default: None, unit: "", flink: true,
+            doc: "Environment variables of a TaskManager's process and of its workers: the rest of the key is the variable's name.",
+        }
+    }
+    "YARN" {
+        YARN_NAME: Option<String> = "yarn.application.name" {
+            kind: Kind::Text, default: None, unit: "", flink: true,
+            doc: "Name of the application. Without it the name of the job.",
+        }
+        YARN_QUEUE: String = "yarn.application.queue" {
+            kind: Kind::Text, default: Some("default"), unit: "", flink: true,
+            doc: "Queue that the application is submitted to.",
+        }
+        YARN_PRIORITY: i32 = "yarn.application.priority" {
+            kind: Kind::Int { min: -1, max: i32::MAX as i64 }, default: Some("-1"), unit: "", flink: true,
+            doc: "Priority of the application; a higher one goes first. -1 leaves it to the queue.",
+        }
+        YARN_ATTEMPTS: u32 = "yarn.application-attempts" {
+            kind: COUNT, default: Some("2"), unit: "attempts", flink: true,
+            doc: "How often YARN starts the ApplicationMaster, at most. The cluster's own limit holds too.",
+        }
+        YARN_TYPE: String = "yarn.application.type" {
+            kind: Kind::Text, default: Some("Spindle"), unit: "", flink: true,
+            doc: "Type of the application, by which it is listed.",
+        }
+        YARN_TAGS: Vec<String> = "yarn.tags" {
+            kind: Kind::List, default: None, unit: "", flink: true,
+            doc: "Tags of the application.",
+        }
+        YARN_MASTER_VCORES: u32 = "yarn.appmaster.vcores" {
+            kind: COUNT, default: Some("1"), unit: "virtual cores", flink: true,
+            doc: "Virtual cores of the ApplicationMaster's container.",
+        }
+        YARN_CONTAINER_VCORES: u32 = "yarn.containers.vcores" {
+            kind: COUNT, default: Some("1"), unit: "virtual cores", flink: true,
+            doc: "Virtual cores of a TaskManager's container. Flink's own default is the number of its slots.",
+        }
+        YARN_STAGING: Option<String> = "yarn.staging-directory" {
+            kind: Kind::Text, default: None, unit: "", flink: true,
+            doc: "Directory, as a URI, under which the folder .spindle is made. Without it the user's home on the default file system.",
+        }
+        YARN_HEARTBEAT_INTERVAL: Duration = "yarn.heartbeat.interval" {
+            kind: Kind::DurationInSeconds, default: Some("5"), unit: "", flink: true,
+            doc: "How often the ApplicationMaster speaks with the ResourceManager while it has all the containers it wants. A number without a unit is in seconds.",
+        }
+        YARN_REQUEST_INTERVAL: Duration = "yarn.heartbeat.container-request-interval" {
+            kind: Kind::Duration, default: Some("500 ms"), unit: "", flink: true,
+            doc: "How often it speaks with the ResourceManager while it waits for containers.",
+        }
+    }
+    "Logs" {
+        LOG_LEVEL: String = "env.log.level" {
+            kind: Kind::Text, default: Some("info"), unit: "", flink: true,
+            doc: "What is logged: error, warn, info, debug or trace, optionally for single modules, such as info,spindle_rpc=debug.",
+        }
+    }
+}
+
+/// The option of a key.
+pub fn find(key: &str) -> Option<&'static OptionSpec> {
+    all().find(|option| option.matches(key))
+}
+
+/// All options, in the order of the documentation.
+pub fn all() -> impl Iterator<Item = &'static OptionSpec> {
+    SECTIONS.iter().flat_map(|section| section.options)
+}
+
+/// The known key that looks most like an unknown one.
+pub fn nearest(key: &str) -> &'static str {
+    let key = key.to_ascii_lowercase();
+    all()
+        .map(|option| option.key)
+        .min_by_key(|known| strsim::damerau_levenshtein(&key, &known.to_ascii_lowercase()))
+        .expect("the table is not empty")
+}

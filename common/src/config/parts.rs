@@ -1,0 +1,217 @@
+//! What the parts of the system need of the configuration, each a small struct of its own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::resource::{ByteSize, ResourceProfile};
+
+use super::checked::Config;
+use super::options;
+use super::value::{ExecutionTarget, PortRange, RestartStrategyType};
+
+/// What follows the failure of a task.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RestartConfig {
+    /// The job fails.
+    None,
+    /// It restarts after the same delay each time.
+    FixedDelay {
+        /// How often at most.
+        attempts: u32,
+        /// Time between failure and restart.
+        delay: Duration,
+    },
+    /// It restarts after delays that grow.
+    ExponentialDelay {
+        /// The first delay.
+        initial_backoff: Duration,
+        /// The longest.
+        max_backoff: Duration,
+        /// Growth from one to the next, at least 1.
+        backoff_multiplier: f64,
+        /// Running this long without a failure makes the next delay the first again.
+        reset_backoff_threshold: Duration,
+        /// How often at most between two resets; without a limit if absent.
+        attempts: Option<u32>,
+    },
+}
+
+/// How the processes watch each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeartbeatConfig {
+    /// How often a TaskExecutor reports.
+    pub interval: Duration,
+    /// Silence after which it counts as lost; longer than the interval.
+    pub timeout: Duration,
+}
+
+/// How a job is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecutionConfig {
+    /// Where.
+    pub target: ExecutionTarget,
+    /// Whether the client waits for the end.
+    pub attached: bool,
+    /// Whether the end of an attached client ends the cluster.
+    pub shutdown_on_attached_exit: bool,
+    /// Name of the job, if it is set.
+    pub name: Option<String>,
+    /// Parallelism of operators that do not say their own.
+    pub parallelism: u32,
+    /// Number of key groups.
+    pub max_parallelism: u32,
+    /// Longest wait of a batch; zero sends each record.
+    pub buffer_timeout: Duration,
+}
+
+/// The JobManager's process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobManagerConfig {
+    /// Memory of its container.
+    pub memory: ByteSize,
+    /// Where it listens for TaskExecutors.
+    pub rpc_ports: PortRange,
+    /// Where it answers REST.
+    pub rest_ports: PortRange,
+    /// How long a TaskManager may take to register.
+    pub registration_timeout: Duration,
+    /// How many TaskManagers in a row may fail before they register.
+    pub start_worker_max_failures: u32,
+    /// Variables of its environment.
+    pub env: BTreeMap<String, String>,
+}
+
+/// A TaskManager's process and its workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskManagerConfig {
+    /// Memory of its container.
+    pub memory: ByteSize,
+    /// Number of slots.
+    pub slots: u32,
+    /// Port of a worker's data plane; 0 is any.
+    pub data_port: u16,
+    /// Buffers of a channel on their way.
+    pub buffers_per_channel: u32,
+    /// After how long a task that does not stop takes its worker along; never if absent.
+    pub cancellation_timeout: Option<Duration>,
+    /// Variables of its environment.
+    pub env: BTreeMap<String, String>,
+}
+
+/// The application on YARN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct YarnConfig {
+    /// Its name, if it is set.
+    pub name: Option<String>,
+    /// Its queue.
+    pub queue: String,
+    /// Its priority, if it is set.
+    pub priority: Option<u32>,
+    /// How often the ApplicationMaster is started at most.
+    pub attempts: u32,
+    /// Its type.
+    pub application_type: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// What the ApplicationMaster's container has.
+    pub master: ResourceProfile,
+    /// What a TaskManager's container has.
+    pub container: ResourceProfile,
+    /// Directory to stage under, if it is set.
+    pub staging_directory: Option<String>,
+    /// Time between heartbeats when calm.
+    pub heartbeat_interval: Duration,
+    /// Time between heartbeats while containers are awaited.
+    pub request_interval: Duration,
+}
+
+impl Config {
+    /// What follows the failure of a task.
+    pub fn restart(&self) -> RestartConfig {
+        match self.get(&options::RESTART_STRATEGY) {
+            RestartStrategyType::None => RestartConfig::None,
+            RestartStrategyType::FixedDelay => RestartConfig::FixedDelay {
+                attempts: self.get(&options::FIXED_DELAY_ATTEMPTS),
+                delay: self.get(&options::FIXED_DELAY),
+            },
+            RestartStrategyType::ExponentialDelay => RestartConfig::ExponentialDelay {
+                initial_backoff: self.get(&options::INITIAL_BACKOFF),
+                max_backoff: self.get(&options::MAX_BACKOFF),
+                backoff_multiplier: self.get(&options::BACKOFF_MULTIPLIER),
+                reset_backoff_threshold: self.get(&options::RESET_BACKOFF_THRESHOLD),
+                attempts: self.get(&options::ATTEMPTS_BEFORE_RESET_BACKOFF),
+            },
+        }
+    }
+
+    /// How the processes watch each other.
+    pub fn heartbeat(&self) -> HeartbeatConfig {
+        HeartbeatConfig {
+            interval: self.get(&options::HEARTBEAT_INTERVAL),
+            timeout: self.get(&options::HEARTBEAT_TIMEOUT),
+        }
+    }
+
+    /// How a job is run.
+    pub fn execution(&self) -> ExecutionConfig {
+        ExecutionConfig {
+            target: self.get(&options::EXECUTION_TARGET),
+            attached: self.get(&options::EXECUTION_ATTACHED),
+            shutdown_on_attached_exit: self.get(&options::SHUTDOWN_ON_ATTACHED_EXIT),
+            name: self.get(&options::PIPELINE_NAME),
+            parallelism: self.get(&options::PARALLELISM),
+            max_parallelism: self.get(&options::MAX_PARALLELISM),
+            buffer_timeout: self.get(&options::BUFFER_TIMEOUT),
+        }
+    }
+
+    /// The JobManager's process.
+    pub fn job_manager(&self) -> JobManagerConfig {
+        JobManagerConfig {
+            memory: self.get(&options::JOBMANAGER_MEMORY),
+            rpc_ports: self.get(&options::JOBMANAGER_RPC_PORT),
+            rest_ports: self
+                .get(&options::REST_BIND_PORT)
+                .unwrap_or_else(|| self.get(&options::REST_PORT)),
+            registration_timeout: self.get(&options::REGISTRATION_TIMEOUT),
+            start_worker_max_failures: self.get(&options::START_WORKER_MAX_FAILURES),
+            env: self.get(&options::MASTER_ENV),
+        }
+    }
+
+    /// A TaskManager's process and its workers.
+    pub fn task_manager(&self) -> TaskManagerConfig {
+        let cancellation_timeout = self.get(&options::TASK_CANCELLATION_TIMEOUT);
+        TaskManagerConfig {
+            memory: self.get(&options::TASKMANAGER_MEMORY),
+            slots: self.get(&options::TASK_SLOTS),
+            data_port: self.get(&options::TASKMANAGER_DATA_PORT),
+            buffers_per_channel: self.get(&options::BUFFERS_PER_CHANNEL),
+            cancellation_timeout: Some(cancellation_timeout).filter(|timeout| !timeout.is_zero()),
+            env: self.get(&options::TASKMANAGER_ENV),
+        }
+    }
+
+    /// The application on YARN.
+    pub fn yarn(&self) -> YarnConfig {
+        YarnConfig {
+            name: self.get(&options::YARN_NAME),
+            queue: self.get(&options::YARN_QUEUE),
+            priority: u32::try_from(self.get(&options::YARN_PRIORITY)).ok(),
+            attempts: self.get(&options::YARN_ATTEMPTS),
+            application_type: self.get(&options::YARN_TYPE),
+            tags: self.get(&options::YARN_TAGS),
+            master: ResourceProfile {
+                memory: self.get(&options::JOBMANAGER_MEMORY),
+                vcores: self.get(&options::YARN_MASTER_VCORES),
+            },
+            container: ResourceProfile {
+                memory: self.get(&options::TASKMANAGER_MEMORY),
+                vcores: self.get(&options::YARN_CONTAINER_VCORES),
+            },
+            staging_directory: self.get(&options::YARN_STAGING),
+            heartbeat_interval: self.get(&options::YARN_HEARTBEAT_INTERVAL),
+            request_interval: self.get(&options::YARN_REQUEST_INTERVAL),
+        }
+    }
+}
