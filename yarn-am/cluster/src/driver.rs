@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use spindle_common::execution::JobStatus;
 use spindle_common::id::JobId;
+use spindle_jobmanager::JobManager;
 use spindle_jobmanager::machine::{Machine, Outbox};
 use spindle_jobmanager::message::{
     Effect, FinalStatus, Input, ResourceEffect, ResourceEvent, Transition, View,
@@ -30,6 +31,12 @@ const LAST_EFFECTS: Duration = Duration::from_secs(15);
 pub trait ControlPlane: Machine<Input = Input, Effect = Effect> + Send {
     /// What can be seen of it.
     fn view(&self) -> View;
+}
+
+impl ControlPlane for JobManager {
+    fn view(&self) -> View {
+        self.view()
+    }
 }
 
 /// Who provides containers. What comes of an effect is told through [`ClusterHandle::resource_events`].
@@ -133,6 +140,11 @@ impl<M: ControlPlane> ClusterDriver<M> {
         outcome
     }
 
+    #[cfg(test)]
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
+        self.inbox.try_recv().ok()
+    }
+
     async fn wait(&mut self) -> Event {
         let deadline = self.machine.deadline().map(|at| self.clock.instant(at));
         let tick = async {
@@ -159,6 +171,9 @@ impl<M: ControlPlane> ClusterDriver<M> {
     }
 
     fn feed(&mut self, input: Input, effects: &mut Effects) {
+        if let Input::Disconnected { connection, .. } = &input {
+            self.connections.close(*connection);
+        }
         let now = self.clock.now();
         tracing::trace!(?input, "input");
         self.recorder.note(now, &input);
@@ -257,3 +272,10 @@ fn log(transition: &Transition) {
         Transition::Stale { what } => tracing::debug!(what, "dropped a stale message"),
     }
 }
+
+#[cfg(test)]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a script answers the inputs that its test is about"
+)]
+mod tests;

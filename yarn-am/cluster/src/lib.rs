@@ -9,6 +9,7 @@ mod connection;
 mod driver;
 mod handle;
 mod record;
+pub mod rest;
 
 pub use clock::Clock;
 pub use connection::TaskExecutorLink;
