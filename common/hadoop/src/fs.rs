@@ -4,19 +4,18 @@
 //! retries for longer than seconds; who wants to outlast a failover asks again.
 
 mod error;
+mod find;
 mod glob;
 mod hdfs;
 mod io;
 mod local;
 mod net;
 mod path;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-
-use bytes::Bytes;
-use tokio::io::AsyncReadExt;
 
 pub use error::FsError;
 use hdfs::Hdfs;
@@ -234,85 +233,6 @@ impl FileSystem {
         Ok(found)
     }
 
-    /// All paths that match, sorted, each once; none is no error.
-    ///
-    /// `*`, `?`, `[a-c]`, `[^a]` and `{a,b}` may stand in any component, `\` takes a character's meaning away.
-    ///
-    /// # Errors
-    /// [`FsError::InvalidPath`] for a pattern that is not finished; see [`FsError`].
-    pub async fn glob(&self, pattern: &str) -> Result<Vec<FileStatus>, FsError> {
-        let resolved = self.resolve(pattern)?;
-        let mut found = Vec::new();
-        for pattern in glob::parse(resolved.path())? {
-            found.extend(self.glob_one(&resolved, &pattern).await?);
-        }
-        found.sort_by(|a, b| a.path.cmp(&b.path));
-        found.dedup_by(|a, b| a.path == b.path);
-        Ok(found)
-    }
-
-    /// Whether [`Self::glob`] would look for more than one path.
-    #[must_use]
-    pub fn is_glob(text: &str) -> bool {
-        glob::has_pattern(text)
-    }
-
-    async fn glob_one(
-        &self,
-        on: &FsPath,
-        pattern: &glob::Pattern,
-    ) -> Result<Vec<FileStatus>, FsError> {
-        // Paths so far; a status where a listing gave one.
-        let mut found: Vec<(FsPath, Option<FileStatus>)> =
-            vec![(on.with_path("/".to_owned()), None)];
-        for component in &pattern.components {
-            let mut next = Vec::new();
-            for (path, status) in found {
-                match component {
-                    glob::Component::Literal(name) => next.push((path.child(name), None)),
-                    glob::Component::Matching(tokens) => {
-                        let directory = match status {
-                            Some(status) => status.is_dir,
-                            None => self
-                                .stat_if_there(&path)
-                                .await?
-                                .is_some_and(|status| status.is_dir),
-                        };
-                        if !directory {
-                            continue;
-                        }
-                        let entries = match self.list(&path).await {
-                            Ok(entries) => entries,
-                            Err(FsError::NotFound { .. }) => continue,
-                            Err(error) => return Err(error),
-                        };
-                        next.extend(entries.into_iter().filter_map(|entry| {
-                            let fits = glob::matches(tokens, entry.path.name()?);
-                            fits.then(|| (entry.path.clone(), Some(entry)))
-                        }));
-                    }
-                }
-            }
-            found = next;
-        }
-        let mut statuses = Vec::new();
-        for (path, status) in found {
-            match status {
-                Some(status) => statuses.push(status),
-                None => statuses.extend(self.stat_if_there(&path).await?),
-            }
-        }
-        Ok(statuses)
-    }
-
-    async fn stat_if_there(&self, path: &FsPath) -> Result<Option<FileStatus>, FsError> {
-        match self.stat(path).await {
-            Ok(status) => Ok(Some(status)),
-            Err(FsError::NotFound { .. } | FsError::NotADirectory { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Makes a directory and those above it; one that exists stays as it is.
     ///
     /// # Errors
@@ -444,87 +364,6 @@ impl FileSystem {
             Some(hdfs) => hdfs.recover_lease(path).await,
             None => self.stat(path).await.map(|_| true),
         }
-    }
-
-    /// The whole content of a small file.
-    ///
-    /// # Errors
-    /// As [`Self::open`] and [`FileReader::read_at`].
-    pub async fn read(&self, path: &FsPath) -> Result<Bytes, FsError> {
-        let reader = self.open(path).await?;
-        let len = usize::try_from(reader.len()).unwrap_or(usize::MAX);
-        reader.read_at(0, len).await
-    }
-
-    /// Writes a small file in one go.
-    ///
-    /// # Errors
-    /// As [`Self::create`] and [`FileWriter::write`]; a file that failed half way is deleted if it can be.
-    pub async fn write(
-        &self,
-        path: &FsPath,
-        bytes: Bytes,
-        options: &CreateOptions,
-    ) -> Result<(), FsError> {
-        let mut writer = self.create(path, options).await?;
-        let written = writer.write_bytes(bytes).await;
-        self.finish(writer, written).await
-    }
-
-    /// Copies a file of this machine to `to` and returns what is there now.
-    ///
-    /// # Errors
-    /// [`FsError::NotFound`] and others naming the local file, else as [`Self::write`].
-    pub async fn upload(
-        &self,
-        from: &Path,
-        to: &FsPath,
-        options: &CreateOptions,
-    ) -> Result<FileStatus, FsError> {
-        let source = from.to_str().ok_or_else(|| FsError::InvalidPath {
-            text: from.to_string_lossy().into_owned(),
-            reason: "it is not UTF-8",
-        })?;
-        let source = std::path::absolute(source).unwrap_or_else(|_| from.to_owned());
-        let source = FsPath::file(&source.to_string_lossy())?;
-        let (file, _) = blocking("read", &source, local::open).await?;
-        let mut file = tokio::fs::File::from_std(file);
-        let mut writer = self.create(to, options).await?;
-        let written = loop {
-            let mut chunk = Vec::with_capacity(DEFAULT_CHUNK);
-            let mut limited = (&mut file).take(DEFAULT_CHUNK as u64);
-            match limited.read_to_end(&mut chunk).await {
-                Ok(0) => break Ok(()),
-                Ok(_) => {}
-                Err(error) => break Err(FsError::io("read", &source, error)),
-            }
-            if let Err(error) = writer.write_bytes(Bytes::from(chunk)).await {
-                break Err(error);
-            }
-        };
-        self.finish(writer, written).await?;
-        self.stat(to).await
-    }
-
-    async fn finish(
-        &self,
-        writer: FileWriter,
-        written: Result<(), FsError>,
-    ) -> Result<(), FsError> {
-        let path = writer.path().clone();
-        let done = match written {
-            Ok(()) => writer.close().await,
-            Err(error) => {
-                drop(writer);
-                Err(error)
-            }
-        };
-        if let Err(error) = &done
-            && let Err(second) = self.delete(&path, false).await
-        {
-            tracing::debug!(%path, %error, %second, "half a file could not be deleted");
-        }
-        done
     }
 
     /// The HDFS client for a path; nothing for a local one.
