@@ -12,7 +12,7 @@ impl FileSystem {
     /// The whole content of a small file.
     ///
     /// # Errors
-    /// As [`Self::open`] and [`FileReader::read_at`].
+    /// As [`Self::open`] and [`FileReader::read_at`](super::FileReader::read_at).
     pub async fn read(&self, path: &FsPath) -> Result<Bytes, FsError> {
         let reader = self.open(path).await?;
         let len = usize::try_from(reader.len()).unwrap_or(usize::MAX);
