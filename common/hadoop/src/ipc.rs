@@ -96,3 +96,6 @@ pub enum Auth {
     /// By a token and its password (SASL DIGEST-MD5).
     Token(Token),
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,9 @@
 //! What tests share.
 
+mod server;
+
+pub(crate) use server::{Call, Event, FakeServer, Offer, Reply};
+
 /// Bytes from hexadecimal text; blanks and line breaks are skipped.
 pub(crate) fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();

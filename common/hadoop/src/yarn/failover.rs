@@ -7,6 +7,7 @@ use prost::Message;
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
+use crate::conf::{HostPort, RmAddress};
 use crate::ipc::{Auth, Client, ClientConfig, IpcError, Method, Protocol, RetryPolicy};
 
 /// No ResourceManager is configured.
@@ -38,6 +39,42 @@ impl ResourceManagers {
         } else {
             Ok(Self(members))
         }
+    }
+
+    /// The client ports of configured ResourceManagers, for [`ResourceManagerClient`](super::ResourceManagerClient).
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn clients(configured: &[RmAddress]) -> Result<Self, NoResourceManager> {
+        Self::ports(configured, |rm| &rm.client)
+    }
+
+    /// The scheduler ports of configured ResourceManagers, for
+    /// [`ApplicationMasterClient`](super::ApplicationMasterClient).
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn schedulers(configured: &[RmAddress]) -> Result<Self, NoResourceManager> {
+        Self::ports(configured, |rm| &rm.scheduler)
+    }
+
+    fn ports(
+        configured: &[RmAddress],
+        port: impl Fn(&RmAddress) -> &HostPort,
+    ) -> Result<Self, NoResourceManager> {
+        Self::new(configured.iter().map(|rm| {
+            let address = port(rm);
+            let host = address.connect_host();
+            let bracketed = if host.contains(':') {
+                format!("[{host}]")
+            } else {
+                host.to_owned()
+            };
+            (
+                rm.id.clone().unwrap_or_else(|| "rm".to_owned()),
+                format!("{bracketed}:{}", address.port),
+            )
+        }))
     }
 
     /// Ids and addresses.

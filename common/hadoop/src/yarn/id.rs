@@ -273,22 +273,14 @@ macro_rules! as_text {
     };
 }
 
-#[expect(
-    clippy::clone_on_copy,
-    reason = "one macro for ids that are Copy and NodeId, which is not"
-)]
-mod text_and_messages {
-    use super::*;
-
-    as_text!(ApplicationId, "application id", parse_application);
-    as_text!(
-        ApplicationAttemptId,
-        "application attempt id",
-        parse_attempt
-    );
-    as_text!(ContainerId, "container id", parse_container);
-    as_text!(NodeId, "node id", parse_node);
-}
+as_text!(ApplicationId, "application id", parse_application);
+as_text!(
+    ApplicationAttemptId,
+    "application attempt id",
+    parse_attempt
+);
+as_text!(ContainerId, "container id", parse_container);
+as_text!(NodeId, "node id", parse_node);
 
 impl TryFrom<&pb::ApplicationId> for ApplicationId {
     type Error = InvalidId;
