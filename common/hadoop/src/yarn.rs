@@ -46,3 +46,6 @@ pub const CONTAINER_MANAGEMENT: Protocol = Protocol {
     name: "org.apache.hadoop.yarn.api.ContainerManagementProtocolPB",
     version: 1,
 };
+
+#[cfg(test)]
+mod tests;
