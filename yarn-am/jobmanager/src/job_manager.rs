@@ -268,3 +268,6 @@ fn of_job(job: JobId, effect: JobMasterEffect) -> Step {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

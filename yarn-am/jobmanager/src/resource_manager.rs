@@ -200,11 +200,19 @@ impl ResourceManager {
                 out.push(ResourceManagerEffect::ToJob(job, input));
             }
             ToJobManager::WorkerLost { job, cause } => {
-                let allocations = self.slots.take_back_all(&from, job);
-                if allocations.is_empty() {
+                let leases = self.slots.take_back_all(&from, job);
+                if leases.is_empty() {
                     out.push(stale(format!("lost worker of job {job} on {from}")));
                     return;
                 }
+                // Requests that crossed the news are still to be served there: they are withdrawn.
+                for (&allocation, _) in leases.iter().filter(|(_, offered)| !**offered) {
+                    out.push(ResourceManagerEffect::Send {
+                        connection,
+                        message: Box::new(ToTaskExecutor::FreeSlot { allocation }),
+                    });
+                }
+                let allocations = leases.into_keys().collect();
                 let input = JobMasterInput::SlotsLost {
                     allocations,
                     cause,
@@ -407,7 +415,10 @@ impl ResourceManager {
             let cause = FailureCause {
                 class: FailureClass::FailJob,
                 operator: None,
-                message: format!("{count} TaskManagers in a row did not start, the last: {reason}"),
+                message: match count {
+                    1 => format!("a TaskManager did not start: {reason}"),
+                    _ => format!("{count} TaskManagers in a row did not start, the last: {reason}"),
+                },
             };
             for &job in missing.keys() {
                 let input = JobMasterInput::Fail(cause.clone());

@@ -206,19 +206,19 @@ impl SlotManager {
             .is_some()
     }
 
-    /// Takes all slots of a TaskManager back from a job.
+    /// Takes all slots of a TaskManager back from a job; answers each with whether it was offered.
     pub(crate) fn take_back_all(
         &mut self,
         resource: &ResourceId,
         job: JobId,
-    ) -> BTreeSet<AllocationId> {
+    ) -> BTreeMap<AllocationId, bool> {
         let Some(manager) = self.task_managers.get_mut(resource) else {
-            return BTreeSet::new();
+            return BTreeMap::new();
         };
         let leases = manager.slots.iter_mut();
         leases
             .filter_map(|slot| slot.take_if(|lease| lease.job == job))
-            .map(|lease| lease.allocation)
+            .map(|lease| (lease.allocation, lease.offered))
             .collect()
     }
 

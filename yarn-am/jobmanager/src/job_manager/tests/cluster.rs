@@ -1,0 +1,543 @@
+//! A JobManager amid a simulated cluster that grants, loses, delays, crashes and lies dead, by chance.
+//!
+//! The TaskExecutors here obey the protocol of `spindle_common::gateway`; what the JobManager knows is recorded where it
+//! knows it from: at its border.
+
+mod executor;
+mod observer;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use spindle_common::execution::{FailureCause, FailureClass};
+use spindle_common::gateway::{TaskExecutorRegistration, TaskExecutorReport, ToJobManager};
+use spindle_common::id::{FencingToken, NodeName, ResourceId};
+use spindle_common::time::MonoTime;
+
+use super::script::job;
+use super::submission;
+use crate::config::{ClusterMode, JobManagerConfig, RestartStrategy};
+use crate::job_manager::JobManager;
+use crate::machine::{Machine, Outbox};
+use crate::message::{
+    ConnectionId, Container, Effect, FinalStatus, Input, ResourceEffect, ResourceEvent,
+};
+use executor::Executor;
+use observer::Observer;
+
+/// What chance does next. The number picks one of those that it can happen to.
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Grant(usize),
+    Boot(usize),
+    ToManager(usize),
+    ToExecutor(usize),
+    Work(usize),
+    World(usize),
+    Wait(u64),
+    GrantTooMuch,
+    KillContainer(usize),
+    KillWorker(usize),
+    FailStart(usize),
+    HangStart(usize),
+    FailTask(usize),
+    GoSilent(usize),
+    IgnoreCancel(usize),
+    RefuseSlots(usize),
+    RepeatMessage(usize),
+    Impostor(usize),
+    Cancel,
+}
+
+fn benign() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        2 => any::<usize>().prop_map(Action::Grant),
+        3 => any::<usize>().prop_map(Action::Boot),
+        10 => any::<usize>().prop_map(Action::ToManager),
+        8 => any::<usize>().prop_map(Action::ToExecutor),
+        8 => any::<usize>().prop_map(Action::Work),
+        3 => any::<usize>().prop_map(Action::World),
+        1 => (0_u64..1500).prop_map(Action::Wait),
+    ]
+}
+
+fn fault() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        2 => Just(Action::GrantTooMuch),
+        3 => any::<usize>().prop_map(Action::KillContainer),
+        3 => any::<usize>().prop_map(Action::KillWorker),
+        2 => any::<usize>().prop_map(Action::FailStart),
+        1 => any::<usize>().prop_map(Action::HangStart),
+        3 => any::<usize>().prop_map(Action::FailTask),
+        1 => any::<usize>().prop_map(Action::GoSilent),
+        1 => any::<usize>().prop_map(Action::IgnoreCancel),
+        1 => any::<usize>().prop_map(Action::RefuseSlots),
+        3 => any::<usize>().prop_map(Action::RepeatMessage),
+        2 => any::<usize>().prop_map(Action::Impostor),
+        1 => Just(Action::Cancel),
+        1 => (0_u64..20_000).prop_map(Action::Wait),
+    ]
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Place {
+    Launched,
+    /// Its process will never register.
+    Hanging,
+    Up(ConnectionId),
+    Down,
+}
+
+struct Cluster {
+    manager: JobManager,
+    config: JobManagerConfig,
+    now: MonoTime,
+    pending: u32,
+    next: u64,
+    places: BTreeMap<ResourceId, Place>,
+    executors: BTreeMap<ConnectionId, Executor>,
+    /// What the transport and the resource provider will tell.
+    world: VecDeque<Input>,
+    observer: Observer,
+    inputs: Vec<(MonoTime, Input)>,
+    effects: Vec<Effect>,
+}
+
+impl Cluster {
+    fn new(config: JobManagerConfig, parallelism: u32) -> Self {
+        let mut this = Self {
+            manager: JobManager::new(config.clone()),
+            observer: Observer::new(parallelism, config.slots_per_task_manager),
+            config,
+            now: MonoTime::ZERO,
+            pending: 0,
+            next: 0,
+            places: BTreeMap::new(),
+            executors: BTreeMap::new(),
+            world: VecDeque::new(),
+            inputs: Vec::new(),
+            effects: Vec::new(),
+        };
+        this.input(Input::Resource(ResourceEvent::Nodes { count: 3 }));
+        this.input(Input::Submit(Box::new(submission(parallelism, 1))));
+        this
+    }
+
+    fn input(&mut self, input: Input) {
+        self.observer.before(&input);
+        self.inputs.push((self.now, input.clone()));
+        let mut effects = Vec::new();
+        let sink = &mut |effect| effects.push(effect);
+        self.manager
+            .handle(self.now, input.clone(), &mut Outbox::new(sink));
+        for effect in &effects {
+            self.observer.effect(effect);
+        }
+        let view = self.manager.view();
+        self.observer.after(&input, &effects, &view);
+        if self.observer.terminated.is_some() {
+            assert_eq!(
+                self.manager.deadline(),
+                None,
+                "nothing is due after the end"
+            );
+        }
+        for effect in effects.clone() {
+            self.carry_out(effect);
+        }
+        self.effects.extend(effects);
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send {
+                connection,
+                message,
+            } => {
+                if let Some(executor) = self.executors.get_mut(&connection) {
+                    executor.inbox.push_back(message);
+                }
+            }
+            Effect::Disconnect { connection, .. } => {
+                if let Some(executor) = self.executors.get_mut(&connection) {
+                    executor.cut();
+                }
+            }
+            Effect::Resource(ResourceEffect::Plan(plan)) => self.pending = plan.pending,
+            Effect::Resource(ResourceEffect::Launch { resource }) => {
+                self.places.insert(resource, Place::Launched);
+            }
+            Effect::Resource(ResourceEffect::Stop { resource }) => {
+                self.kill(&resource, "stopped as asked", false);
+            }
+            Effect::Resource(ResourceEffect::Release { .. })
+            | Effect::RemoveStaging { .. }
+            | Effect::Transition(_)
+            | Effect::Terminate { .. } => {}
+        }
+    }
+
+    /// A container ends; the JobManager will hear of it, on both ways, at some time.
+    fn kill(&mut self, resource: &ResourceId, reason: &str, platform: bool) {
+        let Some(place) = self.places.insert(resource.clone(), Place::Down) else {
+            return;
+        };
+        if place == Place::Down {
+            return;
+        }
+        if let Place::Up(connection) = place
+            && let Some(executor) = self.executors.get_mut(&connection)
+        {
+            executor.die();
+            self.world.push_back(Input::Disconnected {
+                connection,
+                reason: reason.to_owned(),
+            });
+        }
+        self.world
+            .push_back(Input::Resource(ResourceEvent::Completed {
+                resource: resource.clone(),
+                reason: reason.to_owned(),
+                platform,
+            }));
+    }
+
+    fn grant(&mut self, count: u32) {
+        let containers: Vec<Container> = (0..count)
+            .map(|_| {
+                self.next += 1;
+                Container {
+                    resource: ResourceId::new(format!("c{}", self.next)),
+                    node: NodeName::new(format!("n{}", self.next % 3)),
+                    profile: self.config.profile,
+                }
+            })
+            .collect();
+        self.pending = self.pending.saturating_sub(count);
+        self.input(Input::Resource(ResourceEvent::Allocated(containers)));
+    }
+
+    fn in_place(&self, wanted: impl Fn(Place) -> bool) -> Vec<ResourceId> {
+        let places = self.places.iter();
+        places
+            .filter(|(_, place)| wanted(**place))
+            .map(|(resource, _)| resource.clone())
+            .collect()
+    }
+
+    fn boot(&mut self, resource: &ResourceId) {
+        self.next += 1;
+        let connection = ConnectionId(self.next);
+        let registration = self.registration(resource, self.config.fencing);
+        let executor = Executor::new(resource.clone(), registration);
+        self.executors.insert(connection, executor);
+        self.places.insert(resource.clone(), Place::Up(connection));
+    }
+
+    fn registration(
+        &self,
+        resource: &ResourceId,
+        fencing: FencingToken,
+    ) -> TaskExecutorRegistration {
+        TaskExecutorRegistration {
+            resource: resource.clone(),
+            fencing,
+            node: NodeName::new("n"),
+            host: "localhost".to_owned(),
+            slots: self.config.slots_per_task_manager,
+            pid: 1,
+        }
+    }
+
+    fn connections(&self, wanted: impl Fn(&Executor) -> bool) -> Vec<ConnectionId> {
+        let executors = self.executors.iter();
+        executors
+            .filter(|(_, executor)| wanted(executor))
+            .map(|(connection, _)| *connection)
+            .collect()
+    }
+
+    fn deliver_to_manager(&mut self, connection: ConnectionId) {
+        let executor = self.executors.get_mut(&connection).unwrap();
+        if let Some(message) = executor.send() {
+            self.input(Input::TaskExecutor {
+                connection,
+                message,
+            });
+        }
+    }
+
+    fn deliver_to_executor(&mut self, connection: ConnectionId) {
+        let executor = self.executors.get_mut(&connection).unwrap();
+        if executor.receive() {
+            let resource = executor.resource.clone();
+            self.kill(&resource, "exit code 0", false);
+        }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        for executor in self.executors.values_mut() {
+            executor.heartbeat();
+        }
+        self.now = self.now + time;
+        if self.manager.deadline().is_some_and(|at| at <= self.now) {
+            self.input(Input::Tick);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        fn pick<T: Clone>(of: &[T], n: usize) -> Option<T> {
+            (!of.is_empty()).then(|| of[n % of.len()].clone())
+        }
+        let alive = |e: &Executor| e.alive;
+        match action {
+            Action::Grant(n) if self.pending > 0 => self.grant(1 + n as u32 % self.pending),
+            Action::Grant(_) => {}
+            Action::Boot(n) => {
+                if let Some(r) = pick(&self.in_place(|p| p == Place::Launched), n) {
+                    self.boot(&r);
+                }
+            }
+            Action::ToManager(n) => {
+                if let Some(c) = pick(&self.connections(Executor::can_send), n) {
+                    self.deliver_to_manager(c);
+                }
+            }
+            Action::ToExecutor(n) => {
+                if let Some(c) = pick(&self.connections(Executor::can_receive), n) {
+                    self.deliver_to_executor(c);
+                }
+            }
+            Action::Work(n) => {
+                if let Some(c) = pick(&self.connections(alive), n) {
+                    self.executors.get_mut(&c).unwrap().work(n);
+                }
+            }
+            Action::World(n) => {
+                if !self.world.is_empty() {
+                    let input = self.world.remove(n % self.world.len()).unwrap();
+                    self.input(input);
+                }
+            }
+            Action::Wait(millis) => self.wait(Duration::from_millis(millis)),
+            Action::GrantTooMuch => self.grant(self.pending + 1),
+            Action::KillContainer(n) => {
+                let up = self.in_place(|place| matches!(place, Place::Up(_)));
+                if let Some(resource) = pick(&up, n) {
+                    self.kill(&resource, "killed by signal 9", n % 5 == 0);
+                }
+            }
+            Action::KillWorker(n) => {
+                if let Some(c) = pick(&self.connections(alive), n) {
+                    self.executors.get_mut(&c).unwrap().lose_worker();
+                }
+            }
+            Action::FailStart(n) => {
+                let Some(resource) = pick(&self.in_place(|p| p == Place::Launched), n) else {
+                    return;
+                };
+                if n % 2 == 0 {
+                    self.kill(&resource, "exit code 127", n % 4 == 0);
+                } else {
+                    self.places.insert(resource.clone(), Place::Down);
+                    let reason = "connection refused".to_owned();
+                    let event = ResourceEvent::LaunchFailed { resource, reason };
+                    self.world.push_back(Input::Resource(event));
+                }
+            }
+            Action::HangStart(n) => {
+                if let Some(resource) = pick(&self.in_place(|p| p == Place::Launched), n) {
+                    self.places.insert(resource, Place::Hanging);
+                }
+            }
+            Action::FailTask(n) => {
+                if let Some(c) = pick(&self.connections(alive), n) {
+                    let cause = FailureCause {
+                        class: if n % 20 == 0 {
+                            FailureClass::FailJob
+                        } else {
+                            FailureClass::Restart
+                        },
+                        operator: Some("src".to_owned()),
+                        message: "panicked".to_owned(),
+                    };
+                    self.executors.get_mut(&c).unwrap().fail_task(n, cause);
+                }
+            }
+            Action::GoSilent(n) => {
+                if let Some(c) = pick(&self.connections(alive), n) {
+                    self.executors.get_mut(&c).unwrap().silent = true;
+                }
+            }
+            Action::IgnoreCancel(n) => {
+                if let Some(c) = pick(&self.connections(alive), n) {
+                    self.executors.get_mut(&c).unwrap().ignores_cancel = true;
+                }
+            }
+            Action::RefuseSlots(n) => {
+                if let Some(c) = pick(&self.connections(alive), n) {
+                    self.executors.get_mut(&c).unwrap().refusals += 1;
+                }
+            }
+            Action::RepeatMessage(n) => {
+                let mut old = self.inputs.iter().map(|(_, input)| input).filter(|input| {
+                    matches!(
+                        input,
+                        Input::TaskExecutor {
+                            message: ToJobManager::TaskState(_)
+                                | ToJobManager::OfferSlot { .. }
+                                | ToJobManager::Register(_),
+                            ..
+                        } | Input::Resource(
+                            ResourceEvent::Completed { .. } | ResourceEvent::LaunchFailed { .. }
+                        ) | Input::Submit(_)
+                    )
+                });
+                let count = old.clone().count();
+                if count > 0
+                    && let Some(input) = old.nth(n % count).cloned()
+                {
+                    self.input(input);
+                }
+            }
+            Action::Impostor(n) => {
+                self.next += 1;
+                let connection = ConnectionId(self.next);
+                let resources = self.in_place(|_| true);
+                let message = match pick(&resources, n) {
+                    Some(r) if n % 2 == 0 => {
+                        ToJobManager::Register(self.registration(&r, FencingToken(7)))
+                    }
+                    Some(r) if matches!(self.places[&r], Place::Up(_) | Place::Down) => {
+                        // Only what is up or down has a stream, or had one, that this is the second of.
+                        if self.observer.expects(&r) {
+                            return;
+                        }
+                        ToJobManager::Register(self.registration(&r, self.config.fencing))
+                    }
+                    _ => ToJobManager::Heartbeat(TaskExecutorReport::default()),
+                };
+                self.input(Input::TaskExecutor {
+                    connection,
+                    message,
+                });
+                self.observer.refused(connection, &self.effects);
+            }
+            Action::Cancel => self.input(Input::CancelJob {
+                job: job(1),
+                reason: "by chance".to_owned(),
+            }),
+        }
+    }
+
+    /// From now on all goes well, but what is broken stays broken. Answers how the cluster ended.
+    fn go_well(&mut self) -> FinalStatus {
+        for _ in 0..1000 {
+            if let Some(status) = self.observer.terminated {
+                self.after_the_end();
+                return status;
+            }
+            if self.pending > 0 {
+                self.grant(self.pending);
+            }
+            for resource in self.in_place(|place| place == Place::Launched) {
+                self.boot(&resource);
+            }
+            while let Some(input) = self.world.pop_front() {
+                self.input(input);
+            }
+            for connection in self.connections(|_| true) {
+                while self.executors[&connection].can_receive() {
+                    self.deliver_to_executor(connection);
+                }
+                if let Some(executor) = self.executors.get_mut(&connection) {
+                    executor.refusals = 0;
+                    executor.work_on_all();
+                }
+                while self.executors[&connection].can_send() {
+                    self.deliver_to_manager(connection);
+                }
+            }
+            self.wait(Duration::from_millis(500));
+        }
+        panic!(
+            "the job never ends: {:#?}\n{:?}",
+            self.manager.view(),
+            self.manager
+        );
+    }
+
+    fn after_the_end(&mut self) {
+        self.input(Input::Tick);
+        self.input(Input::ShutDown {
+            reason: "again".to_owned(),
+        });
+        while let Some(input) = self.world.pop_front() {
+            self.input(input);
+        }
+    }
+
+    fn replay_is_the_same(&self) {
+        let mut manager = JobManager::new(self.config.clone());
+        let mut effects = Vec::new();
+        for (now, input) in &self.inputs {
+            let sink = &mut |effect| effects.push(effect);
+            manager.handle(*now, input.clone(), &mut Outbox::new(sink));
+        }
+        assert!(
+            effects == self.effects,
+            "the same inputs give the same effects"
+        );
+        assert_eq!(manager.view(), self.manager.view());
+    }
+}
+
+fn config() -> impl Strategy<Value = JobManagerConfig> {
+    (1_u32..3, any::<bool>(), 0_u32..4, 0_u64..3000).prop_map(
+        |(slots, attached, attempts, delay)| JobManagerConfig {
+            mode: ClusterMode::PerJob { attached },
+            slots_per_task_manager: slots,
+            restart: RestartStrategy::FixedDelay {
+                attempts,
+                delay: Duration::from_millis(delay),
+            },
+            ..JobManagerConfig::default()
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn whatever_breaks_the_job_ends_and_no_rule_is_broken(
+        config in config(),
+        parallelism in 1_u32..4,
+        actions in prop::collection::vec(prop_oneof![12 => benign().boxed(), 1 => fault().boxed()], 0..300),
+    ) {
+        let mut cluster = Cluster::new(config, parallelism);
+        for action in actions {
+            cluster.act(action);
+        }
+        cluster.go_well();
+        cluster.replay_is_the_same();
+    }
+
+    #[test]
+    fn when_nothing_breaks_the_job_succeeds_at_the_first_attempt(
+        config in config(),
+        parallelism in 1_u32..4,
+        actions in prop::collection::vec(benign(), 0..100),
+    ) {
+        let mut cluster = Cluster::new(config, parallelism);
+        for action in actions {
+            // Ten seconds are not filled with these waits: nobody is taken for silent.
+            if !matches!(action, Action::Wait(_)) {
+                cluster.act(action);
+            }
+        }
+        prop_assert_eq!(cluster.go_well(), FinalStatus::Succeeded);
+        prop_assert_eq!(cluster.manager.view().jobs[&job(1)].restarts, 0);
+    }
+}

@@ -1,0 +1,214 @@
+//! A TaskExecutor with its workers, as far as the JobManager can tell.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use spindle_common::execution::{ExecutionState, FailureCause, FailureClass};
+use spindle_common::gateway::{
+    TaskExecutorRegistration, TaskExecutorReport, TaskMetricsSnapshot, TaskStateUpdate,
+    ToJobManager, ToTaskExecutor,
+};
+use spindle_common::id::{AllocationId, ExecutionAttemptId, JobVertexId, ResourceId};
+
+use crate::job_manager::tests::script::job;
+
+pub(super) struct Executor {
+    pub(super) resource: ResourceId,
+    pub(super) alive: bool,
+    /// Nothing goes in or out any more, though the stream is open.
+    pub(super) silent: bool,
+    pub(super) ignores_cancel: bool,
+    /// How many slot requests it will refuse.
+    pub(super) refusals: u32,
+    pub(super) inbox: VecDeque<ToTaskExecutor>,
+    outbox: VecDeque<ToJobManager>,
+    slots: BTreeMap<u32, AllocationId>,
+    tasks: BTreeMap<ExecutionAttemptId, (AllocationId, ExecutionState)>,
+}
+
+impl Executor {
+    pub(super) fn new(resource: ResourceId, registration: TaskExecutorRegistration) -> Self {
+        Self {
+            resource,
+            alive: true,
+            silent: false,
+            ignores_cancel: false,
+            refusals: 0,
+            inbox: VecDeque::new(),
+            outbox: VecDeque::from([ToJobManager::Register(registration)]),
+            slots: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+        }
+    }
+
+    /// What it has sent before its death may still arrive; what was sent to it will not.
+    pub(super) fn die(&mut self) {
+        self.alive = false;
+        self.inbox.clear();
+    }
+
+    /// The JobManager has ended the stream.
+    pub(super) fn cut(&mut self) {
+        self.silent = true;
+    }
+
+    pub(super) fn can_send(&self) -> bool {
+        !self.silent && !self.outbox.is_empty()
+    }
+
+    pub(super) fn can_receive(&self) -> bool {
+        self.alive && !self.silent && !self.inbox.is_empty()
+    }
+
+    pub(super) fn send(&mut self) -> Option<ToJobManager> {
+        self.outbox.pop_front()
+    }
+
+    pub(super) fn heartbeat(&mut self) {
+        let registered = !matches!(self.outbox.front(), Some(ToJobManager::Register(_)));
+        if self.alive && !self.silent && registered {
+            let report = TaskExecutorReport::default();
+            self.outbox.push_back(ToJobManager::Heartbeat(report));
+        }
+    }
+
+    /// Handles one message; answers whether it was told to end.
+    pub(super) fn receive(&mut self) -> bool {
+        match self.inbox.pop_front() {
+            Some(ToTaskExecutor::RequestSlot(request)) => {
+                let (allocation, job) = (request.allocation, request.job);
+                let before = self.slots.get(&request.slot);
+                assert_eq!(before, None, "slot {} is leased twice", request.slot);
+                self.outbox.push_back(if self.refusals > 0 {
+                    self.refusals -= 1;
+                    ToJobManager::SlotUnavailable {
+                        allocation,
+                        job,
+                        cause: lost("the worker does not start"),
+                    }
+                } else {
+                    self.slots.insert(request.slot, allocation);
+                    ToJobManager::OfferSlot {
+                        allocation,
+                        job,
+                        data_address: format!("{}:1", self.resource),
+                    }
+                });
+            }
+            Some(ToTaskExecutor::FreeSlot { allocation }) => {
+                self.slots.retain(|_, held| *held != allocation);
+                self.tasks.retain(|_, (held, _)| *held != allocation);
+            }
+            Some(ToTaskExecutor::SubmitTask(task)) => {
+                // Else its worker was lost while the task was on its way.
+                if self.slots.values().any(|held| *held == task.allocation) {
+                    let state = ExecutionState::Deploying;
+                    let runs = self.tasks.iter().any(|(id, (_, state))| {
+                        (id.vertex, id.subtask) == (task.execution.vertex, task.execution.subtask)
+                            && !state.is_terminal()
+                    });
+                    assert!(!runs, "two attempts of one subtask run: {}", task.execution);
+                    self.tasks.insert(task.execution, (task.allocation, state));
+                }
+            }
+            Some(ToTaskExecutor::CancelTask { execution, .. }) => {
+                if !self.ignores_cancel {
+                    self.enter(execution, ExecutionState::Canceled, None);
+                }
+            }
+            Some(ToTaskExecutor::CommitTask { execution, .. }) => {
+                if let Some((_, state)) = self.tasks.get(&execution) {
+                    let ended = state.is_terminal();
+                    assert!(
+                        ended || *state == ExecutionState::AwaitingCommit,
+                        "{execution} is to commit though it is {state:?}"
+                    );
+                    self.enter(execution, ExecutionState::Finished, None);
+                }
+            }
+            Some(ToTaskExecutor::ShutDown { .. }) => return true,
+            Some(ToTaskExecutor::Registered { .. }) | None => {}
+        }
+        false
+    }
+
+    fn enter(
+        &mut self,
+        execution: ExecutionAttemptId,
+        state: ExecutionState,
+        cause: Option<FailureCause>,
+    ) {
+        let Some((_, old)) = self.tasks.get_mut(&execution) else {
+            return;
+        };
+        if old.is_terminal() {
+            return;
+        }
+        *old = state;
+        self.outbox
+            .push_back(ToJobManager::TaskState(TaskStateUpdate {
+                job: job(1),
+                execution,
+                state,
+                cause,
+                metrics: TaskMetricsSnapshot::default(),
+                collected: Vec::new(),
+            }));
+    }
+
+    fn running(&self) -> Vec<(ExecutionAttemptId, ExecutionState)> {
+        let tasks = self.tasks.iter().map(|(id, (_, state))| (*id, *state));
+        tasks.filter(|(_, state)| !state.is_terminal()).collect()
+    }
+
+    /// One task goes one state on.
+    pub(super) fn work(&mut self, n: usize) {
+        let running = self.running();
+        if running.is_empty() {
+            return;
+        }
+        let (task, state) = running[n % running.len()];
+        let is_sink = task.vertex == JobVertexId::of_uid("sink");
+        let next = match state {
+            ExecutionState::Deploying => ExecutionState::Initializing,
+            ExecutionState::Initializing => ExecutionState::Running,
+            ExecutionState::Running if is_sink => ExecutionState::AwaitingCommit,
+            ExecutionState::Running => ExecutionState::Finished,
+            _ => return,
+        };
+        self.enter(task, next, None);
+    }
+
+    pub(super) fn work_on_all(&mut self) {
+        for n in 0..self.tasks.len() {
+            self.work(n);
+        }
+    }
+
+    pub(super) fn fail_task(&mut self, n: usize, cause: FailureCause) {
+        let running = self.running();
+        if !running.is_empty() {
+            let (task, _) = running[n % running.len()];
+            self.enter(task, ExecutionState::Failed, Some(cause));
+        }
+    }
+
+    pub(super) fn lose_worker(&mut self) {
+        if self.slots.is_empty() {
+            return;
+        }
+        self.slots.clear();
+        self.tasks.clear();
+        self.outbox.push_back(ToJobManager::WorkerLost {
+            job: job(1),
+            cause: lost("killed by signal 9"),
+        });
+    }
+}
+
+fn lost(message: &str) -> FailureCause {
+    FailureCause {
+        class: FailureClass::Restart,
+        operator: None,
+        message: message.to_owned(),
+    }
+}

@@ -1,0 +1,509 @@
+//! Plays a story: one line an input, its effects printed below it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use spindle_common::execution::{ExecutionState, FailureCause, FailureClass};
+use spindle_common::gateway::{
+    TaskDeployment, TaskExecutorRegistration, TaskExecutorReport, TaskMetricsSnapshot, TaskReport,
+    TaskStateUpdate, ToJobManager, ToTaskExecutor,
+};
+use spindle_common::id::{
+    AllocationId, ExecutionAttemptId, FencingToken, JobId, JobVertexId, NodeName, ResourceId,
+};
+use spindle_common::time::MonoTime;
+
+use super::submission;
+use crate::config::JobManagerConfig;
+use crate::job_manager::JobManager;
+use crate::machine::{Machine, Outbox};
+use crate::message::{
+    ConnectionId, Container, ContainerPlan, Effect, Input, ResourceEffect, ResourceEvent,
+    Transition,
+};
+
+/// Plays a story and answers it with the effects below each line.
+pub(super) fn check(config: JobManagerConfig, story: &str) -> String {
+    let mut script = Script::new(config);
+    script.play(story);
+    script.transcript
+}
+
+pub(super) struct Script {
+    pub(super) manager: JobManager,
+    now: MonoTime,
+    slots_per_task_manager: u32,
+    nodes: BTreeMap<String, NodeName>,
+    connections: BTreeMap<String, ConnectionId>,
+    next_connection: u64,
+    quiet: bool,
+    transcript: String,
+}
+
+impl Script {
+    pub(super) fn new(config: JobManagerConfig) -> Self {
+        Self {
+            slots_per_task_manager: config.slots_per_task_manager,
+            manager: JobManager::new(config),
+            now: MonoTime::ZERO,
+            nodes: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            next_connection: 0,
+            quiet: false,
+            transcript: String::new(),
+        }
+    }
+
+    pub(super) fn play(&mut self, story: &str) {
+        for line in story.lines().map(str::trim).filter(|l| !l.is_empty()) {
+            match line {
+                "quietly" => self.quiet = true,
+                "loudly" => self.quiet = false,
+                _ => {
+                    self.print(line);
+                    self.line(line);
+                }
+            }
+        }
+    }
+
+    fn print(&mut self, line: &str) {
+        if !self.quiet {
+            self.transcript += line;
+            self.transcript += "\n";
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let (first, after) = rest.split_once(' ').unwrap_or((rest, ""));
+        let resource = ResourceId::new(first);
+        let reason = after.to_owned();
+        let input = match command {
+            "submit" => {
+                let job = after.parse().unwrap_or(1);
+                Input::Submit(Box::new(submission(first.parse().unwrap(), job)))
+            }
+            "nodes" => Input::Resource(ResourceEvent::Nodes {
+                count: first.parse().unwrap(),
+            }),
+            "grant" => {
+                let containers = rest.split(' ').map(|text| self.container(text)).collect();
+                Input::Resource(ResourceEvent::Allocated(containers))
+            }
+            "register" => {
+                self.next_connection += 1;
+                let connection = ConnectionId(self.next_connection);
+                if after != "again" {
+                    self.connections.insert(first.to_owned(), connection);
+                }
+                let fencing = after.strip_prefix("fencing=").unwrap_or("1");
+                let node = self.nodes.get(first).cloned();
+                let registration = TaskExecutorRegistration {
+                    resource,
+                    fencing: FencingToken(fencing.parse().unwrap()),
+                    node: node.unwrap_or_else(|| NodeName::new("nowhere")),
+                    host: first.to_owned(),
+                    slots: self.slots_per_task_manager,
+                    pid: 1,
+                };
+                Input::TaskExecutor {
+                    connection,
+                    message: ToJobManager::Register(registration),
+                }
+            }
+            "stranger" => Input::TaskExecutor {
+                connection: ConnectionId(99),
+                message: ToJobManager::Heartbeat(TaskExecutorReport::default()),
+            },
+            "offer" => {
+                let allocation = AllocationId(after.parse().unwrap());
+                self.from(
+                    first,
+                    ToJobManager::OfferSlot {
+                        allocation,
+                        job: self.job_of(first),
+                        data_address: format!("{first}:7000"),
+                    },
+                )
+            }
+            "unavailable" => {
+                let (allocation, message) = after.split_once(' ').unwrap();
+                self.from(
+                    first,
+                    ToJobManager::SlotUnavailable {
+                        allocation: AllocationId(allocation.parse().unwrap()),
+                        job: job(1),
+                        cause: cause(FailureClass::Restart, None, message),
+                    },
+                )
+            }
+            "workerlost" => self.from(
+                first,
+                ToJobManager::WorkerLost {
+                    job: job(1),
+                    cause: cause(FailureClass::Restart, None, after),
+                },
+            ),
+            "heartbeat" => {
+                let report = after.split_once(' ').map(|(task, progress)| TaskReport {
+                    job: job(1),
+                    execution: execution(task),
+                    metrics: TaskMetricsSnapshot {
+                        progress: Some(progress.parse().unwrap()),
+                        ..TaskMetricsSnapshot::default()
+                    },
+                });
+                let report = TaskExecutorReport {
+                    tasks: report.into_iter().collect(),
+                    ..TaskExecutorReport::default()
+                };
+                self.from(first, ToJobManager::Heartbeat(report))
+            }
+            "state" => {
+                let (task, state) = after.split_once(' ').unwrap();
+                let mut update = self.update(task, state);
+                update.job = self.job_of(first);
+                self.tell(first, update);
+                return;
+            }
+            "fail" => {
+                let (task, what) = after.split_once(' ').unwrap();
+                let (class, message) = what.split_once(' ').unwrap();
+                let class = match class {
+                    "Restart" => FailureClass::Restart,
+                    _ => FailureClass::FailJob,
+                };
+                let mut update = self.update(task, "Failed");
+                let operator = task.split('/').next();
+                update.cause = Some(cause(class, operator, message));
+                self.tell(first, update);
+                return;
+            }
+            "all" => {
+                self.all(first);
+                return;
+            }
+            "disconnect" => Input::Disconnected {
+                connection: self.connections[first],
+                reason: "connection reset".to_owned(),
+            },
+            "launchfailed" => Input::Resource(ResourceEvent::LaunchFailed { resource, reason }),
+            "completed" | "lost" => Input::Resource(ResourceEvent::Completed {
+                resource,
+                reason,
+                platform: command == "lost",
+            }),
+            "refused" => Input::Resource(ResourceEvent::Refused {
+                reason: rest.to_owned(),
+            }),
+            "cancel" => Input::CancelJob {
+                job: job(1),
+                reason: rest.to_owned(),
+            },
+            "shutdown" => Input::ShutDown {
+                reason: rest.to_owned(),
+            },
+            "released" => Input::ClientReleased,
+            "wait" => {
+                self.wait(first.parse().unwrap());
+                return;
+            }
+            "view" => {
+                self.view();
+                return;
+            }
+            _ => panic!("no such command: {line}"),
+        };
+        self.input(input);
+    }
+
+    fn container(&mut self, text: &str) -> Container {
+        let (resource, node) = text.split_once('@').unwrap();
+        let node = NodeName::new(node);
+        self.nodes.insert(resource.to_owned(), node.clone());
+        Container {
+            resource: ResourceId::new(resource),
+            node,
+            profile: JobManagerConfig::default().profile,
+        }
+    }
+
+    fn from(&self, resource: &str, message: ToJobManager) -> Input {
+        Input::TaskExecutor {
+            connection: self.connections[resource],
+            message,
+        }
+    }
+
+    /// The job that has tasks on a TaskManager; of two jobs in a story the second is on `c2`.
+    fn job_of(&self, resource: &str) -> JobId {
+        let jobs = self.manager.view().jobs;
+        if jobs.len() == 2 && resource == "c2" {
+            job(2)
+        } else {
+            job(1)
+        }
+    }
+
+    pub(super) fn update(&self, task: &str, state: &str) -> TaskStateUpdate {
+        TaskStateUpdate {
+            job: job(1),
+            execution: execution(task),
+            state: parse_state(state),
+            cause: None,
+            metrics: TaskMetricsSnapshot::default(),
+            collected: Vec::new(),
+        }
+    }
+
+    pub(super) fn tell(&mut self, resource: &str, update: TaskStateUpdate) {
+        let input = self.from(resource, ToJobManager::TaskState(update));
+        self.input(input);
+    }
+
+    /// Every task that is somewhere and not over reports a state.
+    fn all(&mut self, state: &str) {
+        let jobs = self.manager.view().jobs;
+        for (job, task) in jobs
+            .iter()
+            .flat_map(|(id, j)| j.tasks.iter().map(move |t| (id, t)))
+        {
+            if let (false, Some(resource)) = (task.state.is_terminal(), &task.resource) {
+                let update = TaskStateUpdate {
+                    job: *job,
+                    execution: task.execution,
+                    state: parse_state(state),
+                    cause: None,
+                    metrics: TaskMetricsSnapshot::default(),
+                    collected: Vec::new(),
+                };
+                self.tell(resource.as_str(), update);
+            }
+        }
+    }
+
+    fn wait(&mut self, millis: u64) {
+        let until = self.now + Duration::from_millis(millis);
+        let mut ticks = 0;
+        while let Some(deadline) = self.manager.deadline().filter(|at| *at <= until) {
+            self.now = self.now.max(deadline);
+            self.input(Input::Tick);
+            ticks += 1;
+            assert!(ticks < 100, "a deadline that a tick does not move");
+        }
+        self.now = until;
+    }
+
+    fn input(&mut self, input: Input) {
+        let mut effects = Vec::new();
+        let sink = &mut |effect| effects.push(effect);
+        self.manager.handle(self.now, input, &mut Outbox::new(sink));
+        let names: BTreeMap<_, _> = self.connections.iter().map(|(n, c)| (*c, n)).collect();
+        let name = |connection: ConnectionId| match names.get(&connection) {
+            Some(name) => (*name).clone(),
+            None => format!("connection {}", connection.0),
+        };
+        let mut lines: Vec<String> = Vec::new();
+        for effect in effects {
+            let line = describe(&effect, name);
+            match lines.last_mut() {
+                // Changes of the same kind share a line.
+                Some(last) if joins(last, &line) => {
+                    let (_, task) = line.split_once(": ").unwrap();
+                    *last += " ";
+                    *last += task;
+                }
+                _ => lines.push(line),
+            }
+        }
+        for line in lines {
+            self.print(&format!("    {line}"));
+        }
+    }
+
+    fn view(&mut self) {
+        let view = self.manager.view();
+        for job in view.jobs.values() {
+            let mut line = format!("    job {:?}, restarts {}:", job.status, job.restarts);
+            for task in &job.tasks {
+                let on = task.resource.as_ref().map_or("-", ResourceId::as_str);
+                write!(line, " {}={:?}@{on}", short(task.execution), task.state).unwrap();
+            }
+            self.print(&line);
+        }
+        for (resource, manager) in &view.task_managers {
+            self.print(&format!(
+                "    {resource} on {}: {} of {} slots free",
+                manager.node, manager.free_slots, manager.slots
+            ));
+        }
+        self.print(&format!(
+            "    containers: {} pending, {} starting; progress {}; stale messages {}",
+            view.containers_pending, view.containers_starting, view.progress, view.stale_messages
+        ));
+    }
+}
+
+fn joins(last: &str, line: &str) -> bool {
+    let kind = |text: &str| text.split_once(": ").map(|(kind, _)| kind.to_owned());
+    line.starts_with("tasks ")
+        && kind(last) == kind(line)
+        && !line.contains('(')
+        && !last.contains('(')
+}
+
+pub(super) fn job(n: u8) -> JobId {
+    JobId::from_bytes([n; 16])
+}
+
+fn cause(class: FailureClass, operator: Option<&str>, message: &str) -> FailureCause {
+    FailureCause {
+        class,
+        operator: operator.map(str::to_owned),
+        message: message.to_owned(),
+    }
+}
+
+fn parse_state(text: &str) -> ExecutionState {
+    match text {
+        "Initializing" => ExecutionState::Initializing,
+        "Running" => ExecutionState::Running,
+        "AwaitingCommit" => ExecutionState::AwaitingCommit,
+        "Finished" => ExecutionState::Finished,
+        "Canceled" => ExecutionState::Canceled,
+        "Failed" => ExecutionState::Failed,
+        _ => panic!("no such state: {text}"),
+    }
+}
+
+/// Reads `vertex/subtask.attempt`.
+fn execution(text: &str) -> ExecutionAttemptId {
+    let (vertex, rest) = text.split_once('/').unwrap();
+    let (subtask, attempt) = rest.split_once('.').unwrap();
+    ExecutionAttemptId {
+        vertex: JobVertexId::of_uid(vertex),
+        subtask: subtask.parse().unwrap(),
+        attempt: attempt.parse().unwrap(),
+    }
+}
+
+fn short(id: ExecutionAttemptId) -> String {
+    let name = if id.vertex == JobVertexId::of_uid("src") {
+        "src"
+    } else {
+        "sink"
+    };
+    format!("{name}/{}.{}", id.subtask, id.attempt)
+}
+
+fn readable(text: &str) -> String {
+    let long = |uid| JobVertexId::of_uid(uid).to_string();
+    let text = text
+        .replace(&long("src"), "src")
+        .replace(&long("sink"), "sink");
+    text.replace(&"01".repeat(16), "#1")
+        .replace(&"02".repeat(16), "#2")
+}
+
+fn describe(effect: &Effect, name: impl Fn(ConnectionId) -> String) -> String {
+    let line = match effect {
+        Effect::Send {
+            connection,
+            message,
+        } => format!("{} <- {}", name(*connection), describe_message(message)),
+        Effect::Disconnect { connection, reason } => {
+            format!("disconnect {}: {reason}", name(*connection))
+        }
+        Effect::Resource(ResourceEffect::Plan(ContainerPlan { pending, avoid, .. })) => {
+            let avoid: Vec<&str> = avoid.iter().map(NodeName::as_str).collect();
+            format!("plan {pending} containers, avoid {avoid:?}")
+        }
+        Effect::Resource(ResourceEffect::Launch { resource }) => format!("launch {resource}"),
+        Effect::Resource(ResourceEffect::Stop { resource }) => format!("stop {resource}"),
+        Effect::Resource(ResourceEffect::Release { resource }) => format!("release {resource}"),
+        Effect::RemoveStaging { directories, .. } => format!("remove {directories:?}"),
+        Effect::Transition(Transition::Job {
+            from, to, cause, ..
+        }) => match cause {
+            Some(cause) => format!("job {from:?} -> {to:?} ({cause})"),
+            None => format!("job {from:?} -> {to:?}"),
+        },
+        Effect::Transition(Transition::Task {
+            execution,
+            from,
+            to,
+            cause,
+            ..
+        }) => {
+            let task = short(*execution);
+            match cause {
+                Some(cause) => format!("tasks {from:?} -> {to:?}: {task} ({cause})"),
+                None => format!("tasks {from:?} -> {to:?}: {task}"),
+            }
+        }
+        Effect::Transition(Transition::TaskManager { resource, what }) => {
+            format!("TaskManager {resource} {what}")
+        }
+        Effect::Transition(Transition::Stale { what }) => format!("stale: {what}"),
+        Effect::Terminate {
+            status,
+            diagnostics,
+        } => format!("terminate {status:?}: {diagnostics}"),
+    };
+    readable(&line)
+}
+
+fn describe_message(message: &ToTaskExecutor) -> String {
+    match message {
+        ToTaskExecutor::Registered {
+            heartbeat_interval_ms,
+        } => format!("Registered, report every {heartbeat_interval_ms} ms"),
+        ToTaskExecutor::RequestSlot(request) => format!(
+            "RequestSlot {} for job {}, slot {}",
+            request.allocation.0, request.job, request.slot
+        ),
+        ToTaskExecutor::FreeSlot { allocation } => format!("FreeSlot {}", allocation.0),
+        ToTaskExecutor::SubmitTask(task) => describe_task(task),
+        ToTaskExecutor::CancelTask { execution, .. } => {
+            format!("CancelTask {}", short(*execution))
+        }
+        ToTaskExecutor::CommitTask { execution, .. } => {
+            format!("CommitTask {}", short(*execution))
+        }
+        ToTaskExecutor::ShutDown { reason } => format!("ShutDown: {reason}"),
+    }
+}
+
+fn describe_task(task: &TaskDeployment) -> String {
+    let mut line = format!(
+        "SubmitTask {} in {}",
+        short(task.execution),
+        task.allocation.0
+    );
+    for split in &task.splits {
+        write!(line, ", reads {}", split.name).unwrap();
+    }
+    for gate in &task.inputs {
+        write!(line, ", edge {} from", gate.edge).unwrap();
+        for channel in &gate.channels {
+            write!(
+                line,
+                " {}@{}",
+                short(channel.producer),
+                channel.data_address
+            )
+            .unwrap();
+        }
+    }
+    for partition in &task.outputs {
+        write!(
+            line,
+            ", edge {} to {:?}",
+            partition.edge, partition.consumers
+        )
+        .unwrap();
+    }
+    line
+}
