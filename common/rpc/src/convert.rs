@@ -30,6 +30,22 @@ impl ConvertError {
     }
 }
 
+/// The message by which the side that opened a stream ends it.
+///
+/// The end of a request alone does not tell: a server sees a connection that it gave up for its silence end in the same way.
+pub(crate) trait Farewell {
+    /// The message.
+    fn farewell() -> Self;
+
+    /// Whether it is that message.
+    fn is_farewell(&self) -> bool;
+}
+
+/// A farewell where a message for the caller is wanted.
+fn not_last(message: &'static str) -> ConvertError {
+    ConvertError::new(message, "farewell", "is no message by itself")
+}
+
 /// A field that proto3 cannot demand but we do.
 fn required<T>(
     value: Option<T>,

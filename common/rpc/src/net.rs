@@ -16,7 +16,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use crate::convert::ConvertError;
+use crate::convert::{ConvertError, Farewell};
 use crate::proto;
 use crate::proto::job_manager_client::JobManagerClient;
 use crate::proto::job_manager_server::{JobManager, JobManagerServer};
@@ -114,7 +114,7 @@ pub async fn connect_job_manager(
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let (outgoing, messages) = mpsc::channel(OUTGOING_MESSAGES);
-    let messages = ReceiverStream::new(messages).map(|message: ToJobManager| message.into());
+    let messages = until_farewell::<ToJobManager, _>(messages);
     let response = opened(address, client.connect(request(secret, messages))).await?;
     let fencing = response
         .metadata()
@@ -144,7 +144,7 @@ pub async fn connect_task_executor(
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let (outgoing, messages) = mpsc::channel(OUTGOING_MESSAGES);
-    let messages = ReceiverStream::new(messages).map(|message: FromWorker| message.into());
+    let messages = until_farewell::<FromWorker, _>(messages);
     let response = opened(address, client.connect(request(secret, messages))).await?;
     Ok(WorkerConnection {
         outgoing,
@@ -168,7 +168,7 @@ impl JobManager for JobManagerGateway {
         let (outgoing, messages) = mpsc::channel::<ToTaskExecutor>(OUTGOING_MESSAGES);
         let stream = TaskExecutorStream {
             peer: peer(&request)?,
-            incoming: incoming(request.into_inner()),
+            incoming: incoming_until_farewell(request.into_inner()),
             outgoing,
         };
         hand_over(&self.accepted, stream).await?;
@@ -195,7 +195,7 @@ impl TaskExecutor for WorkerGateway {
         let (outgoing, messages) = mpsc::channel::<ToWorker>(OUTGOING_MESSAGES);
         let stream = WorkerStream {
             peer: peer(&request)?,
-            incoming: incoming(request.into_inner()),
+            incoming: incoming_until_farewell(request.into_inner()),
             outgoing,
         };
         hand_over(&self.accepted, stream).await?;
@@ -305,6 +305,33 @@ async fn opened<T>(
     }
 }
 
+/// What the side that opened a stream sends on it.
+fn until_farewell<T, P>(messages: mpsc::Receiver<T>) -> impl Stream<Item = P>
+where
+    P: From<T> + Farewell,
+{
+    ReceiverStream::new(messages)
+        .map(P::from)
+        .chain(tokio_stream::once(P::farewell()))
+}
+
+/// What the side that accepted a stream hears on it.
+fn incoming_until_farewell<P, T>(messages: Streaming<P>) -> Incoming<T>
+where
+    P: Farewell + Send + 'static,
+    T: TryFrom<P, Error = ConvertError> + 'static,
+{
+    let lost = || StreamEnd::Lost("it fell silent or broke".to_owned());
+    let messages = messages.map(Some).chain(tokio_stream::once(None));
+    Incoming::new(messages.map(move |message| match message {
+        Some(Ok(message)) if message.is_farewell() => Err(StreamEnd::Closed),
+        Some(Ok(message)) => T::try_from(message).map_err(StreamEnd::Malformed),
+        Some(Err(status)) => Err(StreamEnd::Lost(status.message().to_owned())),
+        None => Err(lost()),
+    }))
+}
+
+/// What the side that opened a stream hears on it: gRPC itself tells a status that ends it well from a loss.
 fn incoming<P, T>(messages: Streaming<P>) -> Incoming<T>
 where
     P: Send + 'static,

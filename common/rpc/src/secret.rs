@@ -36,6 +36,11 @@ impl Secret {
         Self(bytes)
     }
 
+    /// Its 32 bytes, for credentials that only its owner reads.
+    pub const fn to_bytes(&self) -> [u8; BYTES] {
+        self.0
+    }
+
     /// Reads 64 hexadecimal digits; white space around them is ignored.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use spindle_common::id::{
 };
 
 use super::job_graph::{settings_in, settings_out};
-use super::{ConvertError, each, id, nested, required};
+use super::{ConvertError, Farewell, each, id, nested, not_last, required};
 use crate::proto;
 use crate::proto::to_job_manager::Message as ToJobManagerMessage;
 use crate::proto::to_task_executor::Message as ToTaskExecutorMessage;
@@ -155,8 +155,20 @@ impl TryFrom<proto::ToJobManager> for ToJobManager {
                     job: id(&lost.job, JobId::from_bytes, "WorkerLost", "job")?,
                     cause: nested(lost.cause, "WorkerLost", "cause")?,
                 },
+                ToJobManagerMessage::Farewell(_) => return Err(not_last("ToJobManager")),
             },
         )
+    }
+}
+
+impl Farewell for proto::ToJobManager {
+    fn farewell() -> Self {
+        let message = Some(ToJobManagerMessage::Farewell(proto::Farewell {}));
+        Self { message }
+    }
+
+    fn is_farewell(&self) -> bool {
+        matches!(self.message, Some(ToJobManagerMessage::Farewell(_)))
     }
 }
 

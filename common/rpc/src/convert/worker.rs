@@ -3,7 +3,7 @@
 use spindle_common::gateway::{FromWorker, ToWorker, WorkerHello};
 use spindle_common::id::JobId;
 
-use super::{ConvertError, each, id, required};
+use super::{ConvertError, Farewell, each, id, not_last, required};
 use crate::proto;
 use crate::proto::from_worker::Message as FromWorkerMessage;
 use crate::proto::to_worker::Message as ToWorkerMessage;
@@ -64,7 +64,19 @@ impl TryFrom<proto::FromWorker> for FromWorker {
             FromWorkerMessage::Hello(hello) => Self::Hello(hello.try_into()?),
             FromWorkerMessage::TaskState(update) => Self::TaskState(update.try_into()?),
             FromWorkerMessage::Report(report) => Self::Report(each(report.tasks)?),
+            FromWorkerMessage::Farewell(_) => return Err(not_last("FromWorker")),
         })
+    }
+}
+
+impl Farewell for proto::FromWorker {
+    fn farewell() -> Self {
+        let message = Some(FromWorkerMessage::Farewell(proto::Farewell {}));
+        Self { message }
+    }
+
+    fn is_farewell(&self) -> bool {
+        matches!(self.message, Some(FromWorkerMessage::Farewell(_)))
     }
 }
 

@@ -213,6 +213,36 @@ async fn a_broken_connection_is_told_from_an_ended_stream() {
 }
 
 #[tokio::test]
+async fn a_silent_host_is_noticed_by_both_sides() {
+    let mut server = job_manager(1).await;
+    // A wire that stays open and carries nothing any more.
+    let (front, address) = listener().await;
+    let back = server.address.clone();
+    let (silence, silent) = tokio::sync::oneshot::channel::<()>();
+    let mut wire = JoinSet::new();
+    wire.spawn(async move {
+        let (mut client, _) = front.accept().await?;
+        let mut server = tokio::net::TcpStream::connect(back).await?;
+        tokio::select! {
+            copied = tokio::io::copy_bidirectional(&mut client, &mut server) => copied.map(drop)?,
+            _ = silent => std::future::pending().await,
+        }
+        std::io::Result::Ok(())
+    });
+    let mut executor = connect_job_manager(&address, &server.secret).await.unwrap();
+    let mut manager = server.accepted.recv().await.unwrap();
+    executor.outgoing.send(lost(1)).await.unwrap();
+    assert_eq!(manager.incoming.recv().await.unwrap(), lost(1));
+    silence.send(()).unwrap();
+    tokio::task::yield_now().await;
+    tokio::time::pause();
+    let ends = async { tokio::join!(executor.incoming.recv(), manager.incoming.recv()) };
+    let (executor, manager) = in_time(ends).await;
+    assert!(matches!(executor, Err(StreamEnd::Lost(_))), "{executor:?}");
+    assert!(matches!(manager, Err(StreamEnd::Lost(_))), "{manager:?}");
+}
+
+#[tokio::test]
 async fn a_large_message_passes_and_a_larger_one_ends_the_stream() {
     let mut server = task_executor().await;
     let worker = connect_task_executor(&server.address, &server.secret)
