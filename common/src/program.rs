@@ -14,6 +14,8 @@ pub const MODE_VARIABLE: &str = "SPINDLE_MODE";
 pub const PLAN_MODE: &str = "plan";
 /// Build the dataflow and run tasks of it.
 pub const WORKER_MODE: &str = "worker";
+/// Settings of a program that runs on its embedded cluster: `key=value`, one a line.
+pub const SETTINGS_VARIABLE: &str = "SPINDLE_SETTINGS";
 
 /// Exit code of plan mode when the program, its arguments or its input are at fault.
 pub const EXIT_USAGE: u8 = 2;
@@ -59,6 +61,9 @@ pub struct WorkerInit {
 
 impl std::fmt::Debug for WorkerInit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WorkerInit").field("job", &self.job).field("task_executor", &self.task_executor).finish_non_exhaustive()
+        f.debug_struct("WorkerInit")
+            .field("job", &self.job)
+            .field("task_executor", &self.task_executor)
+            .finish_non_exhaustive()
     }
 }

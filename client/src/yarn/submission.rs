@@ -1,0 +1,218 @@
+//! Hands an application to the ResourceManager.
+//!
+//! What the containers must know travels in the credentials of the launch context, which only the application's owner can
+//! read: the secret, the cluster's settings and, unless it is large, the job. So a submission of a known program writes one small
+//! file to HDFS, the secret for later clients, and nothing waits for it.
+
+use spindle_common::deployment::{
+    APPLICATION_MASTER_EXECUTABLE, ArtifactSpec, CLUSTER_ENTRY, ClusterSpec, JOB_EXECUTABLE,
+    MAX_INLINE_SUBMISSION, SECRET_ENTRY, SUBMISSION_ENTRY, SUBMISSION_FILE,
+    TASK_EXECUTOR_EXECUTABLE,
+};
+use spindle_common::job_graph::JobSubmission;
+use spindle_hadoop::conf::Configuration;
+use spindle_hadoop::fs::{CreateOptions, FsError, FsPath};
+use spindle_hadoop::proto::yarn::{ApplicationSubmissionContext, ContainerLaunchContext, Priority};
+use spindle_hadoop::token::Credentials;
+use spindle_hadoop::yarn::launch::{LocalResourceType, LocalResourceVisibility};
+use spindle_hadoop::yarn::{ApplicationId, launch};
+use spindle_rpc::Secret;
+
+use super::artifacts::Uploaded;
+use super::checks::Limits;
+use super::cluster::Cluster;
+use crate::error::CliError;
+use crate::settings::Settings;
+
+/// An application that YARN has.
+pub(crate) struct Application {
+    pub(crate) id: ApplicationId,
+    pub(crate) tracking_url: String,
+    pub(crate) secret: Secret,
+    pub(crate) staging: FsPath,
+    /// Bytes written to the staging directory.
+    pub(crate) staged_bytes: u64,
+}
+
+/// Submits the application and waits until the ResourceManager has it.
+pub(crate) async fn submit(
+    cluster: &Cluster,
+    settings: &Settings,
+    hadoop: &Configuration,
+    name: &str,
+    limits: &Limits,
+    submission: &JobSubmission,
+    uploaded: &Uploaded,
+) -> Result<Application, CliError> {
+    let id = limits.application;
+    let secret = Secret::generate()
+        .map_err(|cause| CliError::usage("cannot draw a secret").because(cause))?;
+    let staging = cluster
+        .base()?
+        .join(&id.to_string())
+        .map_err(staging_failed)?;
+    cluster
+        .fs
+        .mkdirs(&staging, 0o700)
+        .await
+        .map_err(staging_failed)?;
+
+    let spec = ClusterSpec {
+        name: name.to_owned(),
+        config: settings.config.to_pairs(),
+        hadoop: hadoop.to_pairs(),
+        user: settings.user.clone(),
+        staging: staging.to_string(),
+        attached: settings.execution.attached,
+        task_executor_resources: uploaded
+            .named(TASK_EXECUTOR_EXECUTABLE)
+            .chain(uploaded.named(JOB_EXECUTABLE))
+            .cloned()
+            .collect(),
+    };
+    let mut credentials = Credentials::new();
+    credentials.add_secret(SECRET_ENTRY, secret.to_bytes().to_vec());
+    credentials.add_secret(
+        CLUSTER_ENTRY,
+        serde_json::to_vec(&spec).expect("a cluster's settings are plain data"),
+    );
+
+    let mut resources: Vec<ArtifactSpec> = uploaded
+        .named(APPLICATION_MASTER_EXECUTABLE)
+        .cloned()
+        .collect();
+    let encoded = spindle_rpc::job_graph::encode_submission(submission);
+    let mut staged_bytes = 0;
+    if encoded.len() <= MAX_INLINE_SUBMISSION {
+        credentials.add_secret(SUBMISSION_ENTRY, encoded);
+    } else {
+        staged_bytes += encoded.len() as u64;
+        resources.push(
+            stage(cluster, &staging, encoded)
+                .await
+                .map_err(staging_failed)?,
+        );
+    }
+
+    let context = context(settings, name, id, &resources, &credentials)?;
+    let file = staging.join("secret").map_err(staging_failed)?;
+    let text = secret.to_hex();
+    staged_bytes += text.len() as u64;
+    let options = CreateOptions::default().permission(0o600);
+    let (submitted, written) = futures::join!(
+        cluster.rm().submit_application(context),
+        cluster.fs.write(&file, text.into(), &options)
+    );
+    if let Err(error) = submitted {
+        // Nothing of it may stay behind; the first error counts.
+        drop(cluster.fs.delete(&staging, true).await);
+        return Err(cluster.rm_failed("submitting the application", error));
+    }
+    if let Err(error) = written {
+        // The ApplicationMaster of a short job may have removed the directory already.
+        tracing::debug!(%error, "the secret was not written for later clients");
+    }
+    let report = cluster.report(id).await?;
+    Ok(Application {
+        id,
+        tracking_url: report.tracking_url().to_owned(),
+        secret,
+        staging,
+        staged_bytes,
+    })
+}
+
+async fn stage(
+    cluster: &Cluster,
+    staging: &FsPath,
+    encoded: Vec<u8>,
+) -> Result<ArtifactSpec, FsError> {
+    let path = staging.join(SUBMISSION_FILE)?;
+    cluster
+        .fs
+        .write(
+            &path,
+            encoded.into(),
+            &CreateOptions::default().permission(0o600),
+        )
+        .await?;
+    let status = cluster.fs.stat(&path).await?;
+    Ok(ArtifactSpec {
+        name: SUBMISSION_FILE.to_owned(),
+        uri: status.path.to_string(),
+        size: status.len,
+        mtime_ms: i64::try_from(status.mtime_ms).unwrap_or(i64::MAX),
+    })
+}
+
+fn context(
+    settings: &Settings,
+    name: &str,
+    id: ApplicationId,
+    resources: &[ArtifactSpec],
+    credentials: &Credentials,
+) -> Result<ApplicationSubmissionContext, CliError> {
+    let yarn = &settings.yarn;
+    let master_env = settings.config.job_manager().env;
+    let profile = yarn.master;
+    let command = launch::Command::new(&format!("./{APPLICATION_MASTER_EXECUTABLE}"))
+        .and_then(|command| command.log_to("jobmanager"))
+        .expect("a fixed command line has nothing to quote");
+    let own = [("HADOOP_USER_NAME", settings.user.as_str())];
+    let given = master_env
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    let environment = launch::environment(own.into_iter().chain(given)).map_err(|cause| {
+        CliError::usage(
+            "the ApplicationMaster's environment cannot be set (containerized.master.env.*)",
+        )
+        .because(cause)
+    })?;
+    let files = resources
+        .iter()
+        .map(|file| Ok((file.name.clone(), local_resource(file)?)))
+        .collect::<Result<Vec<_>, CliError>>()?;
+    Ok(ApplicationSubmissionContext {
+        application_id: Some(id.into()),
+        application_name: Some(name.to_owned()),
+        application_type: Some(yarn.application_type.clone()),
+        queue: Some(yarn.queue.clone()),
+        priority: yarn.priority.map(|priority| Priority {
+            priority: i32::try_from(priority).ok(),
+        }),
+        max_app_attempts: Some(i32::try_from(yarn.attempts).unwrap_or(i32::MAX)),
+        resource: Some(launch::resource(
+            profile.memory.as_mib_ceil(),
+            profile.vcores,
+        )),
+        application_tags: yarn.tags.clone(),
+        am_container_spec: Some(ContainerLaunchContext {
+            local_resources: launch::local_resources(files),
+            tokens: Some(credentials.encode()),
+            environment,
+            command: vec![command.line()],
+            ..Default::default()
+        }),
+        ..Default::default()
+    })
+}
+
+fn local_resource(
+    file: &ArtifactSpec,
+) -> Result<spindle_hadoop::proto::yarn::LocalResource, CliError> {
+    let modified = u64::try_from(file.mtime_ms).unwrap_or(0);
+    launch::local_resource(
+        &file.uri,
+        file.size,
+        modified,
+        LocalResourceType::File,
+        LocalResourceVisibility::Private,
+    )
+    .map_err(|cause| {
+        CliError::cluster(format!("{} cannot be given to containers", file.uri)).because(cause)
+    })
+}
+
+fn staging_failed(cause: FsError) -> CliError {
+    CliError::cluster("cannot prepare the application's staging directory in HDFS").because(cause)
+}
