@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use spindle_common::config::parse_duration;
 use spindle_common::id::JobId;
 use spindle_rpc::Secret;
 
@@ -81,25 +82,17 @@ impl WorkerConfig {
                         expected: "a number from 1 to 1024",
                     })?;
             } else if key == BUFFER_TIMEOUT_KEY {
-                self.buffer_timeout = duration(value).ok_or_else(|| InvalidWorkerConfig {
-                    key: BUFFER_TIMEOUT_KEY,
-                    value: value.clone(),
-                    expected: "a duration such as `100 ms`",
-                })?;
+                self.buffer_timeout =
+                    parse_duration(value, Duration::from_millis(1)).ok_or_else(|| {
+                        InvalidWorkerConfig {
+                            key: BUFFER_TIMEOUT_KEY,
+                            value: value.clone(),
+                            expected: "a duration such as `100 ms`",
+                        }
+                    })?;
             }
         }
         Ok(self)
-    }
-}
-
-fn duration(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let number: u64 = text[..digits].parse().ok()?;
-    match text[digits..].trim() {
-        "" | "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        _ => None,
     }
 }
 

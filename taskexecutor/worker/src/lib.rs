@@ -5,7 +5,12 @@
 //! became of it ([`spindle_common::gateway::FromWorker`]).
 
 mod config;
+mod exchange;
+mod net;
+mod panics;
 pub mod process;
+mod signal;
+mod task_thread;
 mod worker;
 
 pub use config::{InvalidWorkerConfig, WorkerConfig};

@@ -1,16 +1,54 @@
 //! The worker as its owner holds it.
 
-use spindle_common::gateway::{FromWorker, ToWorker};
-use spindle_dataflow::task::Dataflow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, Weak};
+use std::thread;
+use std::time::Instant;
+
+use spindle_common::execution::{ExecutionState, FailureCause, FailureClass};
+use spindle_common::gateway::{FromWorker, TaskDeployment, TaskReport, TaskStateUpdate, ToWorker};
+use spindle_common::id::ExecutionAttemptId;
+use spindle_common::time::MonoTime;
+use spindle_dataflow::channel::{InputGate, ResultPartition};
+use spindle_dataflow::task::{Dataflow, TaskContext, TaskFactory, TaskMetrics};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::config::WorkerConfig;
+use crate::exchange::queue::lock;
+use crate::exchange::{Exchange, Limits};
+use crate::net::{self, Identity};
+use crate::signal::Signal;
+use crate::task_thread::TaskThread;
+
+/// Messages that wait for the receiver before a task does.
+const REPORTS: usize = 64;
 
 /// Runs tasks of one job. Dropping the last handle cancels them and closes the connections.
 #[derive(Clone)]
 pub struct Worker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dataflow: Dataflow,
+    config: WorkerConfig,
     data_address: String,
+    exchange: Exchange,
+    epoch: Instant,
+    runtime: Handle,
+    out: mpsc::Sender<FromWorker>,
+    tasks: Arc<Mutex<Tasks>>,
+    background: Mutex<JoinSet<()>>,
+}
+
+type Tasks = HashMap<ExecutionAttemptId, Running>;
+
+/// A task that has a thread.
+struct Running {
+    signal: Arc<Signal>,
+    metrics: Arc<TaskMetrics>,
 }
 
 /// A worker cannot start.
@@ -38,11 +76,44 @@ impl Worker {
         config: WorkerConfig,
         runtime: &Handle,
     ) -> Result<(Self, mpsc::Receiver<FromWorker>), WorkerStartError> {
-        let (_, _) = (dataflow, runtime);
-        let (_, reports) = mpsc::channel(256);
+        let (listener, data_address) =
+            net::bind(&config.host, runtime).map_err(|cause| WorkerStartError::Bind {
+                host: config.host.clone(),
+                cause,
+            })?;
+        let identity = Identity {
+            job: config.job,
+            secret: config.secret.clone(),
+            address: data_address.clone(),
+        };
+        let epoch = Instant::now();
+        let limits = Limits {
+            credits: config.credits.max(1),
+            grace: config.peer_loss_grace,
+            epoch,
+        };
+        let exchange = Exchange::start(listener, identity, limits, runtime);
+        let (out, reports) = mpsc::channel(REPORTS);
+        let tasks = Arc::new(Mutex::new(Tasks::new()));
+        let mut background = JoinSet::new();
+        background.spawn_on(
+            report_counters(Arc::downgrade(&tasks), config.clone(), out.clone()),
+            runtime,
+        );
+        let inner = Inner {
+            dataflow,
+            config,
+            data_address,
+            exchange,
+            epoch,
+            runtime: runtime.clone(),
+            out,
+            tasks,
+            background: Mutex::new(background),
+        };
         Ok((
             Self {
-                data_address: config.host,
+                inner: Arc::new(inner),
             },
             reports,
         ))
@@ -50,11 +121,210 @@ impl Worker {
 
     /// `host:port` at which other workers read this worker's subtasks.
     pub fn data_address(&self) -> &str {
-        &self.data_address
+        &self.inner.data_address
     }
 
     /// Does what the TaskExecutor says; never blocks. What comes of it is reported.
     pub fn handle(&self, message: ToWorker) {
-        drop(message);
+        match message {
+            ToWorker::SubmitTask(deployment) => self.inner.submit(*deployment),
+            ToWorker::CancelTask { execution } => self.inner.cancel(execution),
+            ToWorker::CommitTask { execution } => {
+                if let Some(task) = lock(&self.inner.tasks).get(&execution) {
+                    task.signal.commit();
+                }
+            }
+            ToWorker::ShutDown => self.inner.cancel_all(),
+        }
+    }
+
+    /// Number of tasks that have not ended.
+    pub fn running_tasks(&self) -> usize {
+        lock(&self.inner.tasks).len()
+    }
+}
+
+impl Inner {
+    fn submit(&self, deployment: TaskDeployment) {
+        let execution = deployment.execution;
+        let vertex = self
+            .dataflow
+            .graph
+            .vertices
+            .iter()
+            .position(|vertex| vertex.id == execution.vertex);
+        let found = vertex.and_then(|index| {
+            let factory = self.dataflow.factories.get(index)?;
+            Some((
+                self.dataflow.graph.vertices[index].name(),
+                Arc::clone(factory),
+            ))
+        });
+        let Some((name, factory)) = found.filter(|_| deployment.job == self.config.job) else {
+            let message = format!(
+                "task {execution} of job {} is none of this program",
+                deployment.job
+            );
+            return self.refuse(&deployment, message);
+        };
+        let signal = Arc::new(Signal::default());
+        let metrics = Arc::new(TaskMetrics::default());
+        {
+            let mut tasks = lock(&self.tasks);
+            if tasks.contains_key(&execution) {
+                tracing::warn!(%execution, "task was submitted twice");
+                return;
+            }
+            tasks.insert(
+                execution,
+                Running {
+                    signal: Arc::clone(&signal),
+                    metrics: Arc::clone(&metrics),
+                },
+            );
+        }
+        if let Err(error) = self.spawn(&deployment, &name, factory, signal, metrics) {
+            lock(&self.tasks).remove(&execution);
+            self.exchange.registry().lose(execution, "the task failed");
+            self.refuse(
+                &deployment,
+                format!("failed to start a thread for the task: {error}"),
+            );
+        }
+    }
+
+    fn spawn(
+        &self,
+        deployment: &TaskDeployment,
+        name: &str,
+        factory: Arc<dyn TaskFactory>,
+        signal: Arc<Signal>,
+        metrics: Arc<TaskMetrics>,
+    ) -> std::io::Result<()> {
+        let (job, execution) = (self.config.job, deployment.execution);
+        let epoch = self.epoch;
+        let context = TaskContext {
+            job,
+            execution,
+            parallelism: deployment.parallelism,
+            max_parallelism: deployment.max_parallelism,
+            splits: deployment.splits.clone(),
+            gates: deployment
+                .inputs
+                .iter()
+                .map(|input| {
+                    Box::new(self.exchange.gate(execution, input, &signal)) as Box<dyn InputGate>
+                })
+                .collect(),
+            partitions: self
+                .exchange
+                .partitions(execution, &deployment.outputs, &signal)
+                .into_iter()
+                .map(|partition| Box::new(partition) as Box<dyn ResultPartition>)
+                .collect(),
+            metrics: Arc::clone(&metrics),
+            buffer_timeout: self.config.buffer_timeout,
+            clock: Arc::new(move || {
+                MonoTime::from_micros(
+                    u64::try_from(epoch.elapsed().as_micros()).unwrap_or(u64::MAX),
+                )
+            }),
+        };
+        let registry = Arc::clone(self.exchange.registry());
+        let thread = TaskThread {
+            job,
+            execution,
+            factory,
+            metrics,
+            signal,
+            registry,
+            out: self.out.clone(),
+        };
+        let tasks = Arc::clone(&self.tasks);
+        let name = format!(
+            "{name} ({}/{})#{}",
+            execution.subtask + 1,
+            deployment.parallelism,
+            execution.attempt
+        );
+        thread::Builder::new()
+            .name(name.replace('\0', " "))
+            .spawn(move || {
+                thread.run(context);
+                lock(&tasks).remove(&execution);
+            })?;
+        Ok(())
+    }
+
+    /// Tells that a task failed that never had a thread.
+    fn refuse(&self, deployment: &TaskDeployment, message: String) {
+        let update = TaskStateUpdate {
+            job: deployment.job,
+            execution: deployment.execution,
+            state: ExecutionState::Failed,
+            cause: Some(FailureCause {
+                class: FailureClass::FailJob,
+                operator: None,
+                message,
+            }),
+            metrics: TaskMetrics::default().snapshot(),
+            collected: Vec::new(),
+        };
+        let out = self.out.clone();
+        let tell = async move {
+            let _ = out.send(FromWorker::TaskState(update)).await;
+        };
+        lock(&self.background).spawn_on(tell, &self.runtime);
+    }
+
+    fn cancel(&self, execution: ExecutionAttemptId) {
+        if let Some(task) = lock(&self.tasks).get(&execution) {
+            task.signal.cancel();
+        } else {
+            // It has finished before, and nobody wants what is left of its output.
+            self.exchange
+                .registry()
+                .lose(execution, "the task was cancelled");
+        }
+    }
+
+    fn cancel_all(&self) {
+        for task in lock(&self.tasks).values() {
+            task.signal.cancel();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.cancel_all();
+    }
+}
+
+/// Tells the counters of all tasks at each interval, as long as there are some.
+async fn report_counters(
+    tasks: Weak<Mutex<Tasks>>,
+    config: WorkerConfig,
+    out: mpsc::Sender<FromWorker>,
+) {
+    let mut ticks = tokio::time::interval(config.report_interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(tasks) = tasks.upgrade() else {
+            return;
+        };
+        let reports: Vec<TaskReport> = lock(&tasks)
+            .iter()
+            .map(|(&execution, task)| TaskReport {
+                job: config.job,
+                execution,
+                metrics: task.metrics.snapshot(),
+            })
+            .collect();
+        drop(tasks);
+        if !reports.is_empty() && out.send(FromWorker::Report(reports)).await.is_err() {
+            return;
+        }
     }
 }

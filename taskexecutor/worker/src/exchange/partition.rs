@@ -1,0 +1,64 @@
+//! The producer's end of an edge.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use spindle_common::execution::FailureClass;
+use spindle_dataflow::channel::{Buffer, ResultPartition};
+use spindle_dataflow::task::TaskError;
+
+use super::after_loss;
+use super::frame::MAX_BUFFER;
+use super::queue::{Offer, Queue};
+use crate::signal::Signal;
+
+/// Channels to the consumers of one edge. Whether it ended well is for the registry to be told.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    queues: Vec<Arc<Queue>>,
+    signal: Arc<Signal>,
+    grace: Duration,
+}
+
+impl Partition {
+    pub(crate) const fn new(queues: Vec<Arc<Queue>>, signal: Arc<Signal>, grace: Duration) -> Self {
+        Self {
+            queues,
+            signal,
+            grace,
+        }
+    }
+}
+
+impl ResultPartition for Partition {
+    fn subpartitions(&self) -> usize {
+        self.queues.len()
+    }
+
+    fn emit(&mut self, subpartition: usize, mut buffer: Buffer) -> Result<(), TaskError> {
+        if buffer.bytes.len() > MAX_BUFFER {
+            return Err(TaskError::Operator {
+                operator: spindle_dataflow::current_operator()
+                    .unwrap_or_else(|| "exchange".to_owned()),
+                message: format!(
+                    "wrote a record of {} bytes, more than the {MAX_BUFFER} that fit into a buffer",
+                    buffer.bytes.len()
+                ),
+                class: FailureClass::FailJob,
+            });
+        }
+        loop {
+            if self.signal.is_cancelled() {
+                return Err(TaskError::Cancelled);
+            }
+            match self.queues[subpartition].offer(buffer, &self.signal) {
+                Offer::Taken => return Ok(()),
+                Offer::Wait(back) => buffer = back,
+                Offer::Lost(peer, reason) => {
+                    return Err(after_loss(&self.signal, self.grace, &peer, reason));
+                }
+            }
+            self.signal.park(None);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What a task's thread waits on: its mailbox, and whatever wakes it from outside.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::{self, Thread};
+use std::time::Instant;
+
+const CANCEL: u8 = 1;
+const COMMIT: u8 = 2;
+const MAIL: u8 = 4;
+
+/// One per task. All may set and wake; only the task's own thread waits.
+///
+/// Who waits looks at its condition, then parks; who changes the condition wakes after that. An unpark before the park makes the
+/// park return at once, so none is lost.
+#[derive(Debug, Default)]
+pub(crate) struct Signal {
+    thread: OnceLock<Thread>,
+    flags: AtomicU8,
+}
+
+impl Signal {
+    /// Makes the calling thread the one that waits. Before this, nothing waits and nothing is woken.
+    pub(crate) fn attach(&self) {
+        let _ = self.thread.set(thread::current());
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.flags.fetch_or(CANCEL | MAIL, Ordering::SeqCst);
+        self.wake();
+    }
+
+    pub(crate) fn commit(&self) {
+        self.flags.fetch_or(COMMIT | MAIL, Ordering::SeqCst);
+        self.wake();
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.flags.load(Ordering::SeqCst) & CANCEL != 0
+    }
+
+    pub(crate) fn is_committed(&self) -> bool {
+        self.flags.load(Ordering::SeqCst) & COMMIT != 0
+    }
+
+    /// Whether the task has mail that [`Self::clear_mail`] has not yet seen.
+    pub(crate) fn has_mail(&self) -> bool {
+        self.flags.load(Ordering::SeqCst) & MAIL != 0
+    }
+
+    pub(crate) fn clear_mail(&self) {
+        self.flags.fetch_and(!MAIL, Ordering::SeqCst);
+    }
+
+    /// Waits to be woken, until `until` at the latest; may return early for no reason.
+    #[expect(
+        clippy::unused_self,
+        reason = "only the thread that the signal belongs to may wait, so it is asked for"
+    )]
+    pub(crate) fn park(&self, until: Option<Instant>) {
+        match until {
+            None => thread::park(),
+            Some(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                if !left.is_zero() {
+                    thread::park_timeout(left);
+                }
+            }
+        }
+    }
+}

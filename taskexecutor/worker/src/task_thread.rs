@@ -1,0 +1,151 @@
+//! One execution attempt on its own thread, from its first state to its last.
+
+use std::sync::Arc;
+
+use spindle_common::execution::{ExecutionState, FailureCause, FailureClass};
+use spindle_common::gateway::{FromWorker, TaskReport, TaskStateUpdate};
+use spindle_common::id::{ExecutionAttemptId, JobId};
+use spindle_dataflow::task::{Step, Task, TaskContext, TaskError, TaskFactory, TaskMetrics};
+use tokio::sync::mpsc;
+
+use crate::exchange::registry::Registry;
+use crate::panics;
+use crate::signal::Signal;
+
+/// What a task's thread needs.
+pub(crate) struct TaskThread {
+    pub(crate) job: JobId,
+    pub(crate) execution: ExecutionAttemptId,
+    pub(crate) factory: Arc<dyn TaskFactory>,
+    pub(crate) metrics: Arc<TaskMetrics>,
+    pub(crate) signal: Arc<Signal>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) out: mpsc::Sender<FromWorker>,
+}
+
+/// How a task ended.
+enum Outcome {
+    Finished(Vec<(String, Vec<u8>)>),
+    Canceled,
+    Failed(FailureCause),
+}
+
+impl TaskThread {
+    /// Runs the task on the calling thread.
+    pub(crate) fn run(self, context: TaskContext) {
+        self.signal.attach();
+        self.report(ExecutionState::Initializing, None, Vec::new());
+        let built = if self.signal.is_cancelled() {
+            drop(context);
+            Err(Outcome::Canceled)
+        } else {
+            self.guard(|| self.factory.build(context))
+        };
+        match built {
+            Err(outcome) => self.end(outcome, None),
+            Ok(mut task) => {
+                self.report(ExecutionState::Running, None, Vec::new());
+                let outcome = self.steps(&mut *task).unwrap_or_else(|outcome| outcome);
+                self.end(outcome, Some(task));
+            }
+        }
+    }
+
+    fn steps(&self, task: &mut dyn Task) -> Result<Outcome, Outcome> {
+        loop {
+            self.signal.clear_mail();
+            if self.signal.is_cancelled() {
+                return Err(Outcome::Canceled);
+            }
+            match self.guard(|| task.step())? {
+                Step::Continue => {}
+                Step::Finished => {
+                    self.registry.finish(self.execution);
+                    break;
+                }
+                Step::AwaitingCommit => {
+                    self.registry.finish(self.execution);
+                    self.report(ExecutionState::AwaitingCommit, None, Vec::new());
+                    while !self.signal.is_committed() {
+                        if self.signal.is_cancelled() {
+                            return Err(Outcome::Canceled);
+                        }
+                        self.signal.park(None);
+                    }
+                    self.guard(|| task.commit())?;
+                    break;
+                }
+            }
+        }
+        self.guard(|| Ok(task.take_collected()))
+            .map(Outcome::Finished)
+    }
+
+    /// Runs code of the task, which may fail or panic.
+    fn guard<R>(&self, code: impl FnOnce() -> Result<R, TaskError>) -> Result<R, Outcome> {
+        match panics::catch(code) {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(TaskError::Cancelled)) if self.signal.is_cancelled() => Err(Outcome::Canceled),
+            Ok(Err(error)) => Err(Outcome::Failed(error.into_cause())),
+            Err(message) => Err(Outcome::Failed(FailureCause {
+                class: FailureClass::Restart,
+                operator: spindle_dataflow::current_operator(),
+                message,
+            })),
+        }
+    }
+
+    /// Tells the end. A failure is told before the neighbours can notice it, so that they do not tell theirs first; a task that was
+    /// cancelled or finished has let go of everything when it says so.
+    fn end(self, outcome: Outcome, task: Option<Box<dyn Task>>) {
+        let counters = TaskReport {
+            job: self.job,
+            execution: self.execution,
+            metrics: self.metrics.snapshot(),
+        };
+        let _ = self.out.blocking_send(FromWorker::Report(vec![counters]));
+        match outcome {
+            Outcome::Finished(collected) => {
+                self.drop_task(task);
+                self.report(ExecutionState::Finished, None, collected);
+            }
+            Outcome::Canceled => {
+                self.drop_task(task);
+                self.registry.lose(self.execution, "the task was cancelled");
+                self.report(ExecutionState::Canceled, None, Vec::new());
+            }
+            Outcome::Failed(cause) => {
+                tracing::warn!(execution = %self.execution, %cause, "task failed");
+                self.report(ExecutionState::Failed, Some(cause), Vec::new());
+                self.registry.lose(self.execution, "the task failed");
+                self.drop_task(task);
+            }
+        }
+    }
+
+    fn drop_task(&self, task: Option<Box<dyn Task>>) {
+        if let Err(message) = panics::catch(|| drop(task)) {
+            tracing::warn!(execution = %self.execution, message, "task panicked when it was dropped");
+        }
+    }
+
+    fn report(
+        &self,
+        state: ExecutionState,
+        cause: Option<FailureCause>,
+        collected: Vec<(String, Vec<u8>)>,
+    ) {
+        tracing::info!(execution = %self.execution, ?state, "task");
+        // Nobody listens any more only when the worker ends.
+        let _ = self
+            .out
+            .blocking_send(FromWorker::TaskState(TaskStateUpdate {
+                job: self.job,
+                execution: self.execution,
+                state,
+                cause,
+                metrics: self.metrics.snapshot(),
+                collected,
+            }));
+    }
+}
