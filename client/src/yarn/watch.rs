@@ -138,7 +138,13 @@ impl Watch<'_> {
                     }
                     tokio::time::sleep(LONG).await;
                 }
-                _ => tokio::time::sleep(SHORT).await,
+                YarnApplicationState::New
+                | YarnApplicationState::NewSaving
+                | YarnApplicationState::Submitted
+                | YarnApplicationState::Accepted
+                | YarnApplicationState::Finished
+                | YarnApplicationState::Failed
+                | YarnApplicationState::Killed => tokio::time::sleep(SHORT).await,
             }
         }
         // The job is followed at the ApplicationMaster; YARN is asked only when that one does not answer.
@@ -182,18 +188,18 @@ impl Watch<'_> {
             Some(rest) => rest.result(self.job, false).await.ok(),
             None => None,
         };
-        if details != last {
-            if let Some(result) = &result {
-                self.reporter.event(&Event::Progress {
-                    running: details.running,
-                    finished: details.finished,
-                    tasks: details.tasks,
-                    records_in: details.records_in,
-                    records_out: details.records_out,
-                    late: result.late_records_dropped,
-                    progress: result.progress,
-                });
-            }
+        if details != last
+            && let Some(result) = &result
+        {
+            self.reporter.event(&Event::Progress {
+                running: details.running,
+                finished: details.finished,
+                tasks: details.tasks,
+                records_in: details.records_in,
+                records_out: details.records_out,
+                late: result.late_records_dropped,
+                progress: result.progress,
+            });
         }
         if details.state != self.job_state {
             self.job_state.clone_from(&details.state);
@@ -260,7 +266,12 @@ impl Watch<'_> {
                         tracking_url,
                     });
                 }
-                _ => {}
+                YarnApplicationState::New
+                | YarnApplicationState::NewSaving
+                | YarnApplicationState::Submitted
+                | YarnApplicationState::Finished
+                | YarnApplicationState::Failed
+                | YarnApplicationState::Killed => {}
             }
         }
         if state == YarnApplicationState::Running && self.rest.is_none() {
@@ -306,7 +317,9 @@ impl Watch<'_> {
         let (status, exit) = match report.final_application_status() {
             FinalApplicationStatus::AppSucceeded => ("SUCCEEDED", None),
             FinalApplicationStatus::AppKilled => ("KILLED", Some(Exit::Cancelled)),
-            _ => ("FAILED", Some(Exit::JobFailed)),
+            FinalApplicationStatus::AppUndefined
+            | FinalApplicationStatus::AppFailed
+            | FinalApplicationStatus::AppEnded => ("FAILED", Some(Exit::JobFailed)),
         };
         let diagnostics = report
             .diagnostics()

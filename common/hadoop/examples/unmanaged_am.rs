@@ -18,8 +18,8 @@ use spindle_hadoop::proto::yarn::{
 use spindle_hadoop::token::{Credentials, Token};
 use spindle_hadoop::user;
 use spindle_hadoop::yarn::{
-    ApplicationMasterClient, ContainerId, FailoverPolicy, NodeId, NodeManagerClient, Registration,
-    ResourceManagerClient, ResourceManagers, launch,
+    AmError, ApplicationMasterClient, ContainerId, FailoverPolicy, NodeId, NodeManagerClient,
+    Registration, ResourceManagerClient, ResourceManagers, launch,
 };
 use tokio::time::sleep;
 
@@ -81,12 +81,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         config.clone(),
         policy,
     )?;
-    let answer = am
-        .register(Registration {
-            rpc_port: -1,
-            ..Default::default()
-        })
-        .await?;
+    let answer = am.register(registration()).await?;
     println!("registered in queue {}", answer.queue());
 
     let container = granted(&mut am).await?;
@@ -142,7 +137,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         "",
     )
     .await?;
-    let report = rm.application_report(id).await?;
+    // Unregistered is not yet ended: the ResourceManager stores the outcome first.
+    let report = loop {
+        let report = rm.application_report(id).await?;
+        if report.yarn_application_state() == YarnApplicationState::Finished {
+            break report;
+        }
+        sleep(PAUSE).await;
+    };
     println!(
         "{:?}, {:?}: {}",
         report.yarn_application_state(),
@@ -180,12 +182,20 @@ async fn completed(
     id: ContainerId,
 ) -> Result<ContainerStatus, Box<dyn Error>> {
     loop {
-        let answer = am
-            .allocate(AllocateRequest {
-                progress: Some(0.5),
-                ..Default::default()
-            })
-            .await?;
+        let heartbeat = AllocateRequest {
+            progress: Some(0.5),
+            ..Default::default()
+        };
+        let answer = match am.allocate(heartbeat).await {
+            Ok(answer) => answer,
+            // The ResourceManager restarted or another took over. Outstanding asks would have to be sent again.
+            Err(AmError::NotRegistered(_)) => {
+                am.register(registration()).await?;
+                println!("registered again");
+                continue;
+            }
+            Err(other) => return Err(other.into()),
+        };
         let is_it = |status: &ContainerStatus| {
             ContainerId::try_from(status.container_id.as_ref()) == Ok(id)
         };
@@ -193,5 +203,12 @@ async fn completed(
             return Ok(status);
         }
         sleep(PAUSE).await;
+    }
+}
+
+fn registration() -> Registration {
+    Registration {
+        rpc_port: -1,
+        ..Default::default()
     }
 }

@@ -126,15 +126,15 @@ options! {
             doc: "How often the job is restarted before it fails, counted anew when the delay is reset. Without it there is no limit.",
         }
         HEARTBEAT_INTERVAL: Duration = "heartbeat.interval" {
-            kind: Kind::Duration, default: Some("10 s"), unit: "", flink: true,
+            kind: Kind::Duration, default: Some("500 ms"), unit: "", flink: true,
             doc: "How often a TaskManager reports to its JobManager. A lost connection is seen at once; this is for silent hosts.",
         }
         HEARTBEAT_TIMEOUT: Duration = "heartbeat.timeout" {
-            kind: Kind::Duration, default: Some("50 s"), unit: "", flink: true,
+            kind: Kind::Duration, default: Some("10 s"), unit: "", flink: true,
             doc: "After how long without a report a TaskManager counts as lost. Has to be longer than heartbeat.interval.",
         }
         TASK_CANCELLATION_TIMEOUT: Duration = "task.cancellation.timeout" {
-            kind: Kind::Duration, default: Some("3 min"), unit: "", flink: true,
+            kind: Kind::Duration, default: Some("30 s"), unit: "", flink: true,
             doc: "After how long a task that does not stop when told to takes its whole worker with it. 0 waits for ever.",
         }
         REGISTRATION_TIMEOUT: Duration = "resourcemanager.taskmanager-registration.timeout" {
@@ -228,11 +228,11 @@ options! {
             doc: "Directory, as a URI, under which the folder .spindle is made. Without it the user's home on the default file system.",
         }
         YARN_HEARTBEAT_INTERVAL: Duration = "yarn.heartbeat.interval" {
-            kind: Kind::DurationInSeconds, default: Some("5"), unit: "", flink: true,
+            kind: Kind::DurationInSeconds, default: Some("1"), unit: "", flink: true,
             doc: "How often the ApplicationMaster speaks with the ResourceManager while it has all the containers it wants. A number without a unit is in seconds.",
         }
         YARN_REQUEST_INTERVAL: Duration = "yarn.heartbeat.container-request-interval" {
-            kind: Kind::Duration, default: Some("500 ms"), unit: "", flink: true,
+            kind: Kind::Duration, default: Some("200 ms"), unit: "", flink: true,
             doc: "How often it speaks with the ResourceManager while it waits for containers.",
         }
     }

@@ -228,7 +228,9 @@ impl Connection {
             // The task is over. If it failed this call it says why; else the call was never taken.
             return answer.await.unwrap_or(Err(Fault::NotSent));
         }
-        answer.await.unwrap_or(Err(Fault::NotSent))
+        // The task ends without an answer only with its runtime.
+        let gone = || Fault::Broken(Arc::new(io::ErrorKind::ConnectionAborted.into()));
+        answer.await.unwrap_or_else(|_| Err(gone()))
     }
 }
 

@@ -26,6 +26,8 @@ pub const SASL_CALL: i32 = -33;
 
 const VERSION: u8 = 9;
 const SERVICE_CLASS: u8 = 0;
+/// Free space for one read, in bytes.
+const READ_SIZE: usize = 8 << 10;
 /// Retry count of what is not a call.
 const NO_RETRY: i32 = -1;
 
@@ -240,8 +242,9 @@ impl FrameDecoder {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Where a reader may put what comes.
-    pub const fn buffer_mut(&mut self) -> &mut BytesMut {
+    /// Where a reader may put what comes; there is room for a good piece.
+    pub fn buffer_mut(&mut self) -> &mut BytesMut {
+        self.buffer.reserve(READ_SIZE);
         &mut self.buffer
     }
 
