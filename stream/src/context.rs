@@ -49,7 +49,9 @@ impl IoContext {
                     .thread_name("spindle-io")
                     .enable_all()
                     .build()
-                    .expect("a thread and an epoll descriptor for the connectors' runtime can be had")
+                    .expect(
+                        "a thread and an epoll descriptor for the connectors' runtime can be had",
+                    )
             })
             .handle()
     }

@@ -1,1 +1,36 @@
-//! Placeholder.
+//! Stream processing jobs as native programs: sources, transformations by key and by event time, sinks.
+//!
+//! A job is an executable whose `main` describes a dataflow. Run by itself it executes in its own process; `spindle run` asks the
+//! same executable for its plan and has it executed on a cluster. This crate may not decide where a task runs or when it
+//! restarts.
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! fn main() -> ExitCode {
+//!     spindle_stream::main("squares", |env| {
+//!         env.generate(10, |n| n).map(|n| n * n).print();
+//!         Ok(())
+//!     })
+//! }
+//! ```
+
+mod builtin;
+pub mod connector;
+pub mod connectors;
+pub mod context;
+mod data_stream;
+mod environment;
+mod graph;
+mod keyed;
+pub mod testing;
+
+pub use builtin::MAX_COLLECTED_BYTES;
+pub use data_stream::{DataStream, DataStreamSink};
+pub use environment::StreamEnvironment;
+pub use keyed::{KeyedStream, WindowedStream};
+pub use spindle_common::time::EventTime;
+pub use spindle_dataflow::operator::{
+    AggregateFunction, Fold, TimeWindow, TumblingWindows as Tumbling, WatermarkStrategy,
+};
+pub use spindle_dataflow::record::{Key, Record};

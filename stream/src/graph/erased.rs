@@ -1,0 +1,191 @@
+//! Operators without their types: the graph holds all kinds side by side, and each knows how to make its typed part of a chain.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use spindle_common::job_graph::SourceSplit;
+use spindle_dataflow::chain::{GateTask, SourceTask};
+use spindle_dataflow::channel::ResultPartition;
+use spindle_dataflow::collector::{Collector, FanOut};
+use spindle_dataflow::connector::OperatorError;
+use spindle_dataflow::exchange::{Broadcast, ExchangeWriter, Forward, Partitioner, Rebalance};
+use spindle_dataflow::operator::{OperatorContext, SinkOperator};
+use spindle_dataflow::record::Record;
+use spindle_dataflow::task::{Task, TaskContext, TaskError};
+
+use crate::connector::{SinkFactory, SinkPlan, Source};
+use crate::context::{PlanContext, PlanError, SinkContext, SourceContext};
+
+/// A `Box<dyn Collector<T>>` or a `Box<dyn Partitioner<T>>`, of the one `T` that the graph's builder saw to.
+pub(crate) type Erased = Box<dyn Any>;
+
+const TYPED: &str = "the typed API joins only streams and operators of one type";
+
+fn typed<C: 'static>(erased: Erased) -> C {
+    *erased.downcast::<C>().expect(TYPED)
+}
+
+/// How records get from one operator to the next.
+#[derive(Clone)]
+pub(crate) enum Exchange {
+    Forward,
+    Rebalance,
+    Broadcast,
+    /// Makes the partitioner, given the number of key groups.
+    Hash(Arc<dyn Fn(u32) -> Erased + Send + Sync>),
+}
+
+/// What an operator does.
+#[derive(Clone)]
+pub(crate) enum Logic {
+    Source(Arc<dyn SourceLogic>),
+    /// Makes the operator in front of a collector.
+    Transform(Arc<dyn Fn(&OperatorContext, Erased) -> Erased + Send + Sync>),
+    Sink(Arc<dyn SinkLogic>),
+}
+
+impl Logic {
+    /// A transformation from the collector of its output to the collector of its input.
+    pub(crate) fn transform<T: 'static, U: 'static>(
+        make: impl Fn(&OperatorContext, Box<dyn Collector<U>>) -> Box<dyn Collector<T>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        Self::Transform(Arc::new(move |context, next| {
+            Box::new(make(context, typed::<Box<dyn Collector<U>>>(next)))
+        }))
+    }
+}
+
+/// The head of a chain that reads a source.
+pub(crate) trait SourceLogic: Send + Sync {
+    fn plan(&self, context: &PlanContext) -> Result<Vec<Vec<SourceSplit>>, PlanError>;
+
+    fn task(
+        &self,
+        context: &OperatorContext,
+        task: TaskContext,
+        source: SourceContext,
+        first: Erased,
+    ) -> Result<Box<dyn Task>, TaskError>;
+}
+
+/// The end of a chain that writes a sink.
+pub(crate) trait SinkLogic: Send + Sync {
+    fn plan(&self, context: &PlanContext) -> Result<SinkPlan, PlanError>;
+
+    fn collector(&self, context: &OperatorContext, sink: SinkContext) -> Result<Erased, TaskError>;
+}
+
+/// What has to be known of the type of a stream's records.
+pub(crate) trait StreamType: Send + Sync {
+    /// One collector that feeds all of these.
+    fn fan_out(&self, branches: Vec<Erased>) -> Erased;
+
+    /// The way out over an exchange.
+    fn writer(
+        &self,
+        producer: &OperatorContext,
+        partition: Box<dyn ResultPartition>,
+        exchange: &Exchange,
+    ) -> Erased;
+
+    /// The task that reads the context's one gate.
+    fn gate_task(&self, task: TaskContext, first: Erased) -> Box<dyn Task>;
+}
+
+/// The [`StreamType`] of `T`, the [`SourceLogic`] or the [`SinkLogic`] of something with records of type `T`.
+pub(crate) struct TypeOf<T, S = ()>(pub(crate) S, pub(crate) PhantomData<fn() -> T>);
+
+impl<T: Record> StreamType for TypeOf<T> {
+    fn fan_out(&self, branches: Vec<Erased>) -> Erased {
+        let mut branches: Vec<_> = branches
+            .into_iter()
+            .map(typed::<Box<dyn Collector<T>>>)
+            .collect();
+        match (branches.pop(), branches.is_empty()) {
+            (Some(only), true) => Box::new(only),
+            (last, _) => {
+                branches.extend(last);
+                let all: Box<dyn Collector<T>> = Box::new(FanOut::new(branches));
+                Box::new(all)
+            }
+        }
+    }
+
+    fn writer(
+        &self,
+        producer: &OperatorContext,
+        partition: Box<dyn ResultPartition>,
+        exchange: &Exchange,
+    ) -> Erased {
+        let partitioner: Box<dyn Partitioner<T>> = match exchange {
+            Exchange::Forward => Box::new(Forward),
+            Exchange::Rebalance => Box::new(Rebalance::new(producer.subtask)),
+            Exchange::Broadcast => Box::new(Broadcast),
+            Exchange::Hash(make) => typed(make(producer.max_parallelism)),
+        };
+        let writer: Box<dyn Collector<T>> = Box::new(ExchangeWriter::new(
+            Arc::clone(&producer.name),
+            partition,
+            partitioner,
+            Arc::clone(&producer.metrics),
+        ));
+        Box::new(writer)
+    }
+
+    fn gate_task(&self, mut task: TaskContext, first: Erased) -> Box<dyn Task> {
+        let gate = task.gates.pop().expect(
+            "a vertex that is no source has one input edge, and the worker one gate for it",
+        );
+        Box::new(GateTask::<T>::new(
+            gate,
+            typed(first),
+            task.metrics,
+            task.clock,
+            task.buffer_timeout,
+        ))
+    }
+}
+
+impl<T: Record, S: Source<T>> SourceLogic for TypeOf<T, S> {
+    fn plan(&self, context: &PlanContext) -> Result<Vec<Vec<SourceSplit>>, PlanError> {
+        self.0.plan(context)
+    }
+
+    fn task(
+        &self,
+        context: &OperatorContext,
+        task: TaskContext,
+        source: SourceContext,
+        first: Erased,
+    ) -> Result<Box<dyn Task>, TaskError> {
+        let reader = spindle_dataflow::attribution::attribute(&context.name, || {
+            self.0.reader(task.splits, source)
+        });
+        let reader = reader.map_err(|error: OperatorError| error.of(&context.name))?;
+        Ok(Box::new(SourceTask::<T>::new(
+            Arc::clone(&context.name),
+            reader,
+            typed(first),
+            task.metrics,
+            task.clock,
+            task.buffer_timeout,
+        )))
+    }
+}
+
+impl<T: Record, S: SinkFactory<T>> SinkLogic for TypeOf<T, S> {
+    fn plan(&self, context: &PlanContext) -> Result<SinkPlan, PlanError> {
+        self.0.plan(context)
+    }
+
+    fn collector(&self, context: &OperatorContext, sink: SinkContext) -> Result<Erased, TaskError> {
+        let sink = spindle_dataflow::attribution::attribute(&context.name, || self.0.sink(sink));
+        let sink = sink.map_err(|error: OperatorError| error.of(&context.name))?;
+        let collector: Box<dyn Collector<T>> = Box::new(SinkOperator::new(context, sink));
+        Ok(Box::new(collector))
+    }
+}
