@@ -11,6 +11,17 @@ use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId, JobVertexId, R
 use spindle_common::job_graph::{JobEdge, JobGraph, JobVertex};
 use spindle_common::time::MonoTime;
 
+/// The states of an execution whose output is complete.
+pub(crate) const DONE: &[ExecutionState] =
+    &[ExecutionState::AwaitingCommit, ExecutionState::Finished];
+
+/// The states that nothing follows on.
+pub(crate) const TERMINAL: &[ExecutionState] = &[
+    ExecutionState::Finished,
+    ExecutionState::Canceled,
+    ExecutionState::Failed,
+];
+
 /// A slot that a job holds: its worker runs and can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HeldSlot {
@@ -47,12 +58,9 @@ impl Execution {
         self.slot.as_ref().map(|(_, resource)| resource)
     }
 
-    /// Whether it stands there, its output complete and perhaps visible.
-    const fn is_done(&self) -> bool {
-        matches!(
-            self.state,
-            ExecutionState::AwaitingCommit | ExecutionState::Finished
-        )
+    /// Whether its output is complete, and perhaps visible.
+    fn is_done(&self) -> bool {
+        DONE.contains(&self.state)
     }
 }
 
@@ -63,6 +71,8 @@ pub(crate) struct ExecutionGraph {
     attempt: u32,
     /// By vertex in the order of the graph, then by subtask.
     executions: Vec<Execution>,
+    /// How many executions are in each state.
+    counts: BTreeMap<ExecutionState, usize>,
     /// Index of the first execution of each vertex.
     first_of: BTreeMap<JobVertexId, usize>,
 }
@@ -79,13 +89,14 @@ impl ExecutionGraph {
             graph,
             attempt: 0,
             executions: Vec::new(),
+            counts: BTreeMap::new(),
             first_of,
         };
-        this.executions = this.fresh(now);
+        this.begin_attempt(now);
         this
     }
 
-    fn fresh(&self, now: MonoTime) -> Vec<Execution> {
+    fn begin_attempt(&mut self, now: MonoTime) {
         let of_vertex = |vertex: &JobVertex| {
             let (id, attempt) = (vertex.id, self.attempt);
             (0..vertex.parallelism).map(move |subtask| {
@@ -97,13 +108,14 @@ impl ExecutionGraph {
                 Execution::new(id, now)
             })
         };
-        self.graph.vertices.iter().flat_map(of_vertex).collect()
+        self.executions = self.graph.vertices.iter().flat_map(of_vertex).collect();
+        self.counts = BTreeMap::from([(ExecutionState::Created, self.executions.len())]);
     }
 
     /// Begins the next attempt of all subtasks.
     pub(crate) fn restart(&mut self, now: MonoTime) {
         self.attempt += 1;
-        self.executions = self.fresh(now);
+        self.begin_attempt(now);
     }
 
     pub(crate) const fn graph(&self) -> &JobGraph {
@@ -114,8 +126,23 @@ impl ExecutionGraph {
         &self.executions
     }
 
-    pub(crate) fn executions_mut(&mut self) -> &mut [Execution] {
-        &mut self.executions
+    pub(crate) fn execution_mut(&mut self, index: usize) -> &mut Execution {
+        &mut self.executions[index]
+    }
+
+    /// Moves an execution to another state; answers the one before.
+    pub(crate) fn enter(
+        &mut self,
+        now: MonoTime,
+        index: usize,
+        to: ExecutionState,
+    ) -> ExecutionState {
+        let execution = &mut self.executions[index];
+        let from = std::mem::replace(&mut execution.state, to);
+        execution.timestamps.insert(to, now);
+        *self.counts.entry(from).or_default() -= 1;
+        *self.counts.entry(to).or_default() += 1;
+        from
     }
 
     /// Where the execution with this id stands, if it is of the current attempt.
@@ -125,16 +152,10 @@ impl ExecutionGraph {
         (execution.id == id).then_some(index)
     }
 
-    pub(crate) fn all_done(&self) -> bool {
-        self.executions.iter().all(Execution::is_done)
-    }
-
-    pub(crate) fn all_in(&self, state: ExecutionState) -> bool {
-        self.executions.iter().all(|e| e.state == state)
-    }
-
-    pub(crate) fn all_terminal(&self) -> bool {
-        self.executions.iter().all(|e| e.state.is_terminal())
+    /// Whether every execution is in one of these states.
+    pub(crate) fn all_in(&self, states: &[ExecutionState]) -> bool {
+        let count = |state| self.counts.get(state).copied().unwrap_or(0);
+        states.iter().map(count).sum::<usize>() == self.executions.len()
     }
 
     /// The deployments of all executions, in topological order: subtask i of every vertex in slot i.
@@ -237,5 +258,114 @@ impl ExecutionGraph {
         } else {
             sum / f64::from(count)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use spindle_common::job_graph::{OperatorDescriptor, OperatorKind, Partitioning};
+
+    use super::*;
+
+    fn vertex(name: &str, kind: OperatorKind, parallelism: u32) -> JobVertex {
+        JobVertex {
+            id: JobVertexId::of_uid(name),
+            parallelism,
+            max_parallelism: 128,
+            operators: vec![OperatorDescriptor {
+                uid: name.to_owned(),
+                name: name.to_owned(),
+                kind,
+            }],
+            splits: Vec::new(),
+            staging: Vec::new(),
+        }
+    }
+
+    /// `a` (2) is joined forward to `b` (2), and all to all to `c` (1), which `b` feeds too.
+    fn graph() -> ExecutionGraph {
+        let a = vertex("a", OperatorKind::Source, 2);
+        let b = vertex("b", OperatorKind::Transform, 2);
+        let c = vertex("c", OperatorKind::Sink, 1);
+        let edge = |source: &JobVertex, target: &JobVertex, partitioning| JobEdge {
+            source: source.id,
+            target: target.id,
+            partitioning,
+        };
+        let edges = vec![
+            edge(&b, &c, Partitioning::Rebalance),
+            edge(&a, &b, Partitioning::Forward),
+            edge(&a, &c, Partitioning::Broadcast),
+        ];
+        let graph = JobGraph {
+            name: "job".to_owned(),
+            vertices: vec![a, b, c],
+            edges,
+        };
+        ExecutionGraph::new(graph, MonoTime::ZERO)
+    }
+
+    #[test]
+    fn a_forward_edge_has_one_channel_and_the_others_have_one_to_each() {
+        let slot = |n: u64| HeldSlot {
+            allocation: AllocationId(n),
+            resource: ResourceId::new(format!("tm{n}")),
+            data_address: format!("host{n}:1"),
+        };
+        let job = JobId::from_bytes([1; 16]);
+        let tasks = graph().deployments(job, &[slot(5), slot(6)]);
+        let order: Vec<_> = tasks.iter().map(|task| task.execution).collect();
+        let id = |uid, subtask| ExecutionAttemptId {
+            vertex: JobVertexId::of_uid(uid),
+            subtask,
+            attempt: 0,
+        };
+        assert_eq!(
+            order,
+            [id("a", 0), id("a", 1), id("b", 0), id("b", 1), id("c", 0)]
+        );
+
+        let outputs: Vec<_> = tasks[1].outputs.iter().collect();
+        assert_eq!((outputs[0].edge, &outputs[0].consumers[..]), (1, &[1][..]));
+        assert_eq!((outputs[1].edge, &outputs[1].consumers[..]), (2, &[0][..]));
+
+        let channels = |gate: &InputGateDescriptor| -> Vec<_> {
+            let channels = gate.channels.iter();
+            channels
+                .map(|c| (c.producer, c.data_address.clone()))
+                .collect()
+        };
+        let (first, second) = ("host5:1".to_owned(), "host6:1".to_owned());
+        assert_eq!(
+            channels(&tasks[3].inputs[0]),
+            [(id("a", 1), second.clone())]
+        );
+        let edges: Vec<u32> = tasks[4].inputs.iter().map(|gate| gate.edge).collect();
+        assert_eq!(edges, [0, 2]);
+        assert_eq!(
+            channels(&tasks[4].inputs[0]),
+            [(id("b", 0), first), (id("b", 1), second)]
+        );
+        assert_eq!(tasks[4].allocation, AllocationId(5));
+    }
+
+    #[test]
+    fn an_execution_of_another_attempt_is_not_found() {
+        let mut graph = graph();
+        let id = graph.executions()[3].id;
+        assert_eq!(graph.index_of(id), Some(3));
+        graph.restart(MonoTime::ZERO);
+        assert_eq!(graph.index_of(id), None);
+        assert_eq!(graph.executions()[3].id.attempt, 1);
+    }
+
+    #[test]
+    fn progress_is_the_mean_of_the_sources() {
+        let mut graph = graph();
+        graph.execution_mut(0).metrics.progress = Some(0.5);
+        graph.execution_mut(2).metrics.progress = Some(1.0);
+        assert_eq!(graph.source_progress(), 0.25);
+        graph.enter(MonoTime::ZERO, 1, ExecutionState::Finished);
+        assert_eq!(graph.source_progress(), 0.75);
     }
 }

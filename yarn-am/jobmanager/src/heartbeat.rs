@@ -1,6 +1,6 @@
 //! Who was heard of when, and who has been silent for too long. Flink: `HeartbeatManager`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use spindle_common::time::MonoTime;
@@ -10,6 +10,8 @@ use spindle_common::time::MonoTime;
 pub(crate) struct HeartbeatMonitor<K> {
     timeout: Duration,
     heard: BTreeMap<K, MonoTime>,
+    /// The same, the most silent first.
+    by_time: BTreeSet<(MonoTime, K)>,
 }
 
 impl<K: Ord + Clone> HeartbeatMonitor<K> {
@@ -17,20 +19,21 @@ impl<K: Ord + Clone> HeartbeatMonitor<K> {
         Self {
             timeout,
             heard: BTreeMap::new(),
+            by_time: BTreeSet::new(),
         }
     }
 
     /// The peer gave a sign of life; from the first one on it is watched.
     pub(crate) fn heard(&mut self, peer: &K, now: MonoTime) {
-        if let Some(at) = self.heard.get_mut(peer) {
-            *at = now;
-        } else {
-            self.heard.insert(peer.clone(), now);
-        }
+        self.forget(peer);
+        self.heard.insert(peer.clone(), now);
+        self.by_time.insert((now, peer.clone()));
     }
 
     pub(crate) fn forget(&mut self, peer: &K) {
-        self.heard.remove(peer);
+        if let Some((peer, at)) = self.heard.remove_entry(peer) {
+            self.by_time.remove(&(at, peer));
+        }
     }
 
     pub(crate) fn last(&self, peer: &K) -> Option<MonoTime> {
@@ -38,15 +41,16 @@ impl<K: Ord + Clone> HeartbeatMonitor<K> {
     }
 
     pub(crate) fn silent(&self, now: MonoTime) -> Vec<K> {
-        self.heard
-            .iter()
-            .filter(|(_, at)| **at + self.timeout <= now)
-            .map(|(peer, _)| peer.clone())
+        let silent = |at: MonoTime| at + self.timeout <= now;
+        let by_time = self.by_time.iter();
+        by_time
+            .take_while(|(at, _)| silent(*at))
+            .map(|(_, peer)| peer.clone())
             .collect()
     }
 
     pub(crate) fn deadline(&self) -> Option<MonoTime> {
-        self.heard.values().min().map(|at| *at + self.timeout)
+        self.by_time.first().map(|(at, _)| *at + self.timeout)
     }
 }
 

@@ -1,6 +1,8 @@
 //! One job: its executions, its slots, its failures, its end. Flink: `JobMaster`.
 
+mod failover;
 mod restart;
+mod tasks;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -200,245 +202,10 @@ impl JobMaster {
         for (index, deployment) in deployments.into_iter().enumerate() {
             let slot = &slots[deployment.execution.subtask as usize];
             let to = slot.resource.clone();
-            self.graph.executions_mut()[index].slot = Some((slot.allocation, to.clone()));
+            self.graph.execution_mut(index).slot = Some((slot.allocation, to.clone()));
             self.move_task(now, index, ExecutionState::Deploying, None, out);
             let message = Box::new(ToTaskExecutor::SubmitTask(Box::new(deployment)));
             out.push(JobMasterEffect::Send { to, message });
-        }
-    }
-
-    fn slots_lost(
-        &mut self,
-        now: MonoTime,
-        allocations: &BTreeSet<AllocationId>,
-        cause: FailureCause,
-        worker_failed: bool,
-        out: Out<'_, '_>,
-    ) {
-        self.slots.retain(|held, _| !allocations.contains(held));
-        let mut task_lost = false;
-        for index in 0..self.graph.executions().len() {
-            let execution = &self.graph.executions()[index];
-            let lost = matches!(&execution.slot, Some((held, _)) if allocations.contains(held));
-            if lost && !execution.state.is_terminal() {
-                task_lost = true;
-                let cause = Some(cause.clone());
-                self.move_task(now, index, ExecutionState::Failed, cause, out);
-            }
-        }
-        match self.phase {
-            Phase::Running { .. } if task_lost => self.fail(now, cause, out),
-            Phase::WaitingForSlots if worker_failed => self.fail(now, cause, out),
-            // What ended with the slot had done its work: the job needs no other slot for it.
-            Phase::Running { .. } => out.push(JobMasterEffect::Demand(SlotDemand::Hold)),
-            Phase::Stopping { .. } => self.go_on_if_stopped(now, out),
-            Phase::WaitingForSlots | Phase::BackingOff { .. } | Phase::Over => {}
-        }
-    }
-
-    fn task_state(
-        &mut self,
-        now: MonoTime,
-        from: &ResourceId,
-        update: TaskStateUpdate,
-        out: Out<'_, '_>,
-    ) {
-        let TaskStateUpdate {
-            execution: id,
-            state,
-            cause,
-            metrics,
-            collected,
-            ..
-        } = update;
-        let current = self
-            .graph
-            .index_of(id)
-            .filter(|&index| self.graph.executions()[index].resource() == Some(from));
-        let Some(index) = current else {
-            out.push(stale(format!(
-                "{state:?} of {id}, which does not run on {from}"
-            )));
-            return;
-        };
-        let execution = &mut self.graph.executions_mut()[index];
-        let old = execution.state;
-        if !follows(old, state) {
-            // Before it heard of the cancellation, a task may have gone on: no sign of anything wrong.
-            if old != ExecutionState::Canceling || state < ExecutionState::Initializing {
-                out.push(stale(format!("{state:?} of {id}, which is {old:?}")));
-            }
-            return;
-        }
-        execution.metrics = metrics;
-        if state == ExecutionState::Finished {
-            execution.collected = collected;
-        }
-        self.move_task(now, index, state, cause.clone(), out);
-        match self.phase {
-            Phase::Running { committing } => match state {
-                ExecutionState::Failed | ExecutionState::Canceled => {
-                    let cause = cause.unwrap_or_else(|| self.unexplained(id, state));
-                    self.fail(now, cause, out);
-                }
-                ExecutionState::AwaitingCommit | ExecutionState::Finished => {
-                    self.task_done(now, committing, out);
-                }
-                ExecutionState::Created
-                | ExecutionState::Scheduled
-                | ExecutionState::Deploying
-                | ExecutionState::Initializing
-                | ExecutionState::Running
-                | ExecutionState::Canceling => {}
-            },
-            Phase::Stopping { then, deadline } => {
-                if let Some(cause) = cause.filter(|cause| is_final(cause.class))
-                    && matches!(then, Then::Restart { .. })
-                {
-                    self.cause = Some(cause.clone());
-                    let then = Then::Fail;
-                    self.phase = Phase::Stopping { then, deadline };
-                    self.move_job(now, JobStatus::Failing, Some(cause), out);
-                }
-                self.go_on_if_stopped(now, out);
-            }
-            Phase::WaitingForSlots | Phase::BackingOff { .. } | Phase::Over => {}
-        }
-    }
-
-    fn unexplained(&self, id: ExecutionAttemptId, state: ExecutionState) -> FailureCause {
-        let vertex = self.graph.graph().vertex(id.vertex);
-        let name = vertex.map_or_else(|| id.to_string(), |vertex| vertex.name());
-        FailureCause {
-            class: FailureClass::Restart,
-            operator: None,
-            message: format!(
-                "task `{name}` ({}) ended {} without a reason",
-                id.subtask,
-                state.rest_name()
-            ),
-        }
-    }
-
-    fn task_done(&mut self, now: MonoTime, committing: bool, out: Out<'_, '_>) {
-        if self.graph.all_in(ExecutionState::Finished) {
-            self.collected = self.graph.collected();
-            self.end(now, JobStatus::Finished, out);
-        } else if !committing && self.graph.all_done() {
-            self.phase = Phase::Running { committing: true };
-            for execution in self.graph.executions() {
-                if execution.state == ExecutionState::AwaitingCommit
-                    && let Some(to) = execution.resource().cloned()
-                {
-                    let message = Box::new(ToTaskExecutor::CommitTask {
-                        job: self.job,
-                        execution: execution.id,
-                    });
-                    out.push(JobMasterEffect::Send { to, message });
-                }
-            }
-        }
-    }
-
-    fn fail(&mut self, now: MonoTime, cause: FailureCause, out: Out<'_, '_>) {
-        let then = match self.phase {
-            Phase::Over
-            | Phase::Stopping {
-                then: Then::Cancel | Then::Fail,
-                ..
-            } => return,
-            Phase::WaitingForSlots
-            | Phase::Running { .. }
-            | Phase::BackingOff { .. }
-            | Phase::Stopping {
-                then: Then::Restart { .. },
-                ..
-            } => {
-                if is_final(cause.class) {
-                    Then::Fail
-                } else {
-                    self.backoff
-                        .failed(now)
-                        .map_or(Then::Fail, |delay| Then::Restart { delay })
-                }
-            }
-        };
-        self.cause = Some(cause.clone());
-        let status = match then {
-            Then::Restart { .. } => JobStatus::Restarting,
-            Then::Fail | Then::Cancel => JobStatus::Failing,
-        };
-        self.move_job(now, status, Some(cause), out);
-        self.stop_tasks(now, then, out);
-    }
-
-    fn cancel(&mut self, now: MonoTime, reason: String, out: Out<'_, '_>) {
-        match self.phase {
-            Phase::Over
-            | Phase::Stopping {
-                then: Then::Cancel | Then::Fail,
-                ..
-            } => {}
-            Phase::WaitingForSlots
-            | Phase::Running { .. }
-            | Phase::BackingOff { .. }
-            | Phase::Stopping {
-                then: Then::Restart { .. },
-                ..
-            } => {
-                let cause = FailureCause {
-                    class: FailureClass::FailJob,
-                    operator: None,
-                    message: reason.clone(),
-                };
-                self.cancel_reason = Some(reason);
-                self.move_job(now, JobStatus::Cancelling, Some(cause), out);
-                self.stop_tasks(now, Then::Cancel, out);
-            }
-        }
-    }
-
-    fn stop_tasks(&mut self, now: MonoTime, then: Then, out: Out<'_, '_>) {
-        out.push(JobMasterEffect::Demand(SlotDemand::Hold));
-        let deadline = match self.phase {
-            Phase::Stopping { deadline, .. } => deadline,
-            Phase::WaitingForSlots
-            | Phase::Running { .. }
-            | Phase::BackingOff { .. }
-            | Phase::Over => now + self.cancellation_timeout,
-        };
-        self.phase = Phase::Stopping { then, deadline };
-        for index in 0..self.graph.executions().len() {
-            let execution = &self.graph.executions()[index];
-            let (id, to) = (execution.id, execution.resource().cloned());
-            if execution.state.is_terminal() || execution.state == ExecutionState::Canceling {
-                continue;
-            }
-            let Some(to) = to else {
-                self.move_task(now, index, ExecutionState::Canceled, None, out);
-                continue;
-            };
-            self.move_task(now, index, ExecutionState::Canceling, None, out);
-            let message = Box::new(ToTaskExecutor::CancelTask {
-                job: self.job,
-                execution: id,
-            });
-            out.push(JobMasterEffect::Send { to, message });
-        }
-        self.go_on_if_stopped(now, out);
-    }
-
-    fn go_on_if_stopped(&mut self, now: MonoTime, out: Out<'_, '_>) {
-        let Phase::Stopping { then, .. } = self.phase else {
-            return;
-        };
-        if !self.graph.all_terminal() {
-            return;
-        }
-        match then {
-            Then::Restart { delay } => self.phase = Phase::BackingOff { until: now + delay },
-            Then::Fail => self.end(now, JobStatus::Failed, out),
-            Then::Cancel => self.end(now, JobStatus::Canceled, out),
         }
     }
 
@@ -519,46 +286,15 @@ impl JobMaster {
         cause: Option<FailureCause>,
         out: Out<'_, '_>,
     ) {
-        let execution = &mut self.graph.executions_mut()[index];
-        let from = std::mem::replace(&mut execution.state, to);
-        execution.timestamps.insert(to, now);
+        let from = self.graph.enter(now, index, to);
         out.push(JobMasterEffect::Transition(Transition::Task {
             job: self.job,
-            execution: execution.id,
+            execution: self.graph.executions()[index].id,
             from,
             to,
             cause,
         }));
     }
-}
-
-/// Whether a task that is in the state `old` may report the state `new`.
-fn follows(old: ExecutionState, new: ExecutionState) -> bool {
-    match old {
-        ExecutionState::Deploying
-        | ExecutionState::Initializing
-        | ExecutionState::Running
-        | ExecutionState::AwaitingCommit => {
-            new > old && new >= ExecutionState::Initializing && new != ExecutionState::Canceling
-        }
-        ExecutionState::Canceling => new.is_terminal(),
-        ExecutionState::Created
-        | ExecutionState::Scheduled
-        | ExecutionState::Finished
-        | ExecutionState::Canceled
-        | ExecutionState::Failed => false,
-    }
-}
-
-const fn is_final(class: FailureClass) -> bool {
-    match class {
-        FailureClass::Retry | FailureClass::Restart => false,
-        FailureClass::FailJob | FailureClass::FailCluster => true,
-    }
-}
-
-fn stale(what: String) -> JobMasterEffect {
-    JobMasterEffect::Transition(Transition::Stale { what })
 }
 
 impl Machine for JobMaster {
@@ -589,7 +325,7 @@ impl Machine for JobMaster {
             }
             JobMasterInput::TaskMetrics { execution, metrics } => {
                 if let Some(index) = self.graph.index_of(execution) {
-                    let execution = &mut self.graph.executions_mut()[index];
+                    let execution = self.graph.execution_mut(index);
                     if !execution.state.is_terminal() {
                         execution.metrics = metrics;
                     }

@@ -293,6 +293,44 @@ story!(
 );
 
 story!(
+    a_peer_that_lost_its_connection_first_does_not_hide_what_happened,
+    no_restart(),
+    running_then(
+        "
+    fail c1 sink/0.0 Retry connection to c2:7000 was lost
+    workerlost c2 the worker was killed by signal 9
+    all Canceled
+    "
+    )
+);
+
+story!(
+    a_final_failure_while_tasks_stop_takes_the_restart_away,
+    per_job(),
+    running_then(
+        "
+    fail c1 src/0.0 Restart panicked
+    fail c2 src/1.0 FailJob cannot parse line 7 of flights.csv
+    all Canceled
+    "
+    )
+);
+
+story!(
+    a_job_that_waits_for_its_restart_is_cancelled_at_once,
+    per_job(),
+    running_then(
+        "
+    quietly
+    fail c1 src/0.0 Restart panicked
+    all Canceled
+    loudly
+    cancel enough
+    "
+    )
+);
+
+story!(
     a_worker_that_does_not_start_counts_as_a_failure,
     no_restart(),
     "
@@ -467,6 +505,39 @@ story!(
     a_job_whose_graph_makes_no_sense_fails_without_a_container,
     per_job(),
     "submit 0"
+);
+
+story!(
+    a_per_job_cluster_takes_one_job_and_ends_without_waiting_when_it_is_shut_down,
+    JobManagerConfig {
+        mode: ClusterMode::PerJob { attached: true },
+        ..per_job()
+    },
+    "
+    submit 1 1
+    submit 1 2
+    cancel enough
+    shutdown killed by the ResourceManager
+    "
+);
+
+story!(
+    a_cluster_without_a_job_is_shut_down_at_once,
+    per_job(),
+    "shutdown killed by the ResourceManager"
+);
+
+story!(
+    a_client_that_goes_away_before_the_end_is_not_waited_for,
+    JobManagerConfig {
+        mode: ClusterMode::PerJob { attached: true },
+        ..per_job()
+    },
+    "
+    submit 1
+    released
+    cancel enough
+    "
 );
 
 #[test]

@@ -1,6 +1,6 @@
 //! The granted containers, and what the resource provider tells of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::id::{JobId, NodeName, ResourceId};
@@ -12,82 +12,62 @@ use crate::machine::Outbox;
 use crate::message::{Container, ResourceEffect, ResourceEvent};
 use crate::resource_manager::{ResourceManager, ResourceManagerEffect, plan, stale, task_manager};
 
-/// A granted container that was launched and is not over or given up.
+/// A container in which a TaskExecutor was launched that has not registered yet.
 #[derive(Debug)]
-pub(crate) struct Granted {
+struct Starting {
     node: NodeName,
     profile: ResourceProfile,
-    state: State,
+    register_until: MonoTime,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum State {
-    Starting { register_until: MonoTime },
-    Registered,
-}
-
-/// The containers.
+/// The granted containers that were launched.
 #[derive(Debug, Default)]
 pub(crate) struct Containers {
-    granted: BTreeMap<ResourceId, Granted>,
+    starting: BTreeMap<ResourceId, Starting>,
+    registered: BTreeSet<ResourceId>,
+    /// Those told to stop of which it is not known yet how they ended.
+    given_up: BTreeSet<ResourceId>,
 }
 
 impl Containers {
-    fn launched(&mut self, container: Container, register_until: MonoTime) {
-        let granted = Granted {
-            node: container.node,
-            profile: container.profile,
-            state: State::Starting { register_until },
-        };
-        self.granted.insert(container.resource, granted);
+    fn knows(&self, resource: &ResourceId) -> bool {
+        self.starting.contains_key(resource)
+            || self.registered.contains(resource)
+            || self.given_up.contains(resource)
     }
 
     /// Notes that the TaskManager in a container registered; answers its size, or nothing if it was not expected.
     pub(crate) fn registered(&mut self, resource: &ResourceId) -> Option<ResourceProfile> {
-        let granted = self.granted.get_mut(resource)?;
-        match granted.state {
-            State::Starting { .. } => {
-                granted.state = State::Registered;
-                Some(granted.profile)
-            }
-            State::Registered => None,
-        }
+        let starting = self.starting.remove(resource)?;
+        self.registered.insert(resource.clone());
+        Some(starting.profile)
     }
 
-    pub(crate) fn remove(&mut self, resource: &ResourceId) -> Option<Granted> {
-        self.granted.remove(resource)
-    }
-
-    fn starting_until(&self) -> impl Iterator<Item = (&ResourceId, MonoTime)> {
-        self.granted
-            .iter()
-            .filter_map(|(resource, granted)| match granted.state {
-                State::Starting { register_until } => Some((resource, register_until)),
-                State::Registered => None,
-            })
+    /// Notes that a container is told to stop; answers whether there was something to stop.
+    pub(crate) fn give_up(&mut self, resource: &ResourceId) -> bool {
+        let known = self.starting.remove(resource).is_some() || self.registered.remove(resource);
+        self.given_up.insert(resource.clone());
+        known
     }
 
     pub(crate) fn starting(&self) -> u32 {
-        self.starting_until().count() as u32
+        self.starting.len() as u32
     }
 
-    pub(crate) fn take_starting(&mut self) -> Vec<ResourceId> {
-        let starting: Vec<_> = self.starting_until().map(|(r, _)| r.clone()).collect();
-        for resource in &starting {
-            self.granted.remove(resource);
-        }
-        starting
+    pub(crate) fn take_starting(&mut self) -> impl Iterator<Item = ResourceId> {
+        std::mem::take(&mut self.starting).into_keys()
     }
 
     pub(crate) fn overdue(&self, now: MonoTime) -> Vec<ResourceId> {
-        self.starting_until()
-            .filter(|(_, until)| *until <= now)
+        self.starting
+            .iter()
+            .filter(|(_, starting)| starting.register_until <= now)
             .map(|(resource, _)| resource.clone())
             .collect()
     }
 
     pub(crate) fn deadline(&self) -> Option<MonoTime> {
-        self.starting_until().map(|(_, until)| until).min()
+        self.starting.values().map(|s| s.register_until).min()
     }
 }
 
@@ -127,7 +107,7 @@ impl ResourceManager {
         out: &mut Outbox<'_, ResourceManagerEffect>,
     ) {
         let resource = container.resource.clone();
-        if self.containers.granted.contains_key(&resource) {
+        if self.containers.knows(&resource) {
             out.push(stale(format!("second grant of {resource}")));
             return;
         }
@@ -136,7 +116,12 @@ impl ResourceManager {
             ResourceEffect::Release { resource }
         } else {
             let register_until = now + self.config.registration_timeout;
-            self.containers.launched(container, register_until);
+            let starting = Starting {
+                node: container.node,
+                profile: container.profile,
+                register_until,
+            };
+            self.containers.starting.insert(resource.clone(), starting);
             ResourceEffect::Launch { resource }
         };
         out.push(ResourceManagerEffect::Resource(effect));
@@ -150,10 +135,7 @@ impl ResourceManager {
         reason: &str,
         out: &mut Outbox<'_, ResourceManagerEffect>,
     ) -> bool {
-        if !self.containers.starting_until().any(|(r, _)| r == resource) {
-            return false;
-        }
-        let Some(granted) = self.containers.remove(resource) else {
+        let Some(granted) = self.containers.starting.remove(resource) else {
             return false;
         };
         let reason = format!("{resource} on {}: {reason}", granted.node);
@@ -181,15 +163,17 @@ impl ResourceManager {
                 connection,
                 reason: format!("its container is over: {reason}"),
             });
-            self.containers.remove(resource);
+            self.containers.registered.remove(resource);
             self.lose(now, resource, reason, platform, out);
+        } else if self.containers.given_up.remove(resource) {
+            out.push(task_manager(resource.clone(), format!("ended: {reason}")));
         } else if platform {
-            if let Some(granted) = self.containers.remove(resource) {
+            if let Some(granted) = self.containers.starting.remove(resource) {
                 let what = format!("lost before it started, on {}: {reason}", granted.node);
                 out.push(task_manager(resource.clone(), what));
             }
         } else {
-            // One that was stopped or released comes here too, and is not known any more.
+            // One that was released comes here too, and is not known any more.
             self.start_failed(now, resource, reason, out);
         }
     }

@@ -172,6 +172,7 @@ impl Script {
                 let (task, what) = after.split_once(' ').unwrap();
                 let (class, message) = what.split_once(' ').unwrap();
                 let class = match class {
+                    "Retry" => FailureClass::Retry,
                     "Restart" => FailureClass::Restart,
                     _ => FailureClass::FailJob,
                 };

@@ -173,7 +173,13 @@ impl Executor {
             ExecutionState::Initializing => ExecutionState::Running,
             ExecutionState::Running if is_sink => ExecutionState::AwaitingCommit,
             ExecutionState::Running => ExecutionState::Finished,
-            _ => return,
+            ExecutionState::Created
+            | ExecutionState::Scheduled
+            | ExecutionState::AwaitingCommit
+            | ExecutionState::Finished
+            | ExecutionState::Canceling
+            | ExecutionState::Canceled
+            | ExecutionState::Failed => return,
         };
         self.enter(task, next, None);
     }

@@ -70,16 +70,20 @@ impl Observer {
                 message,
             } => self.message(*connection, message),
             Input::Disconnected { connection, .. } => self.lost(*connection),
-            Input::Resource(
-                ResourceEvent::Completed { resource, .. }
-                | ResourceEvent::LaunchFailed { resource, .. },
-            ) => {
-                // A failed launch of what is registered already is an old tale.
-                if matches!(input, Input::Resource(ResourceEvent::Completed { .. })) {
-                    self.lost_resource(resource);
-                }
+            Input::Resource(ResourceEvent::Completed { resource, .. }) => {
+                self.lost_resource(resource);
             }
-            _ => {}
+            Input::Resource(
+                ResourceEvent::Allocated(_)
+                | ResourceEvent::LaunchFailed { .. }
+                | ResourceEvent::Refused { .. }
+                | ResourceEvent::Nodes { .. },
+            )
+            | Input::Submit(_)
+            | Input::CancelJob { .. }
+            | Input::ShutDown { .. }
+            | Input::ClientReleased
+            | Input::Tick => {}
         }
     }
 
@@ -115,7 +119,9 @@ impl Observer {
                 if !runs.is_some_and(|(runs, _, on)| *runs == id && *on == connection) {
                     return;
                 }
-                self.reported.insert(id, update.state);
+                // An old message that comes again tells nothing.
+                let reported = self.reported.entry(id).or_insert(update.state);
+                *reported = update.state.max(*reported);
                 if update.state.is_terminal() {
                     self.running.remove(&place);
                 }
@@ -275,7 +281,11 @@ impl Observer {
                 JobStatus::Finished => FinalStatus::Succeeded,
                 JobStatus::Canceled => FinalStatus::Killed,
                 JobStatus::Failed => FinalStatus::Failed,
-                other => panic!("the cluster ended while its job is {other:?}"),
+                other @ (JobStatus::Created
+                | JobStatus::Running
+                | JobStatus::Restarting
+                | JobStatus::Failing
+                | JobStatus::Cancelling) => panic!("the cluster ended while its job is {other:?}"),
             };
             assert_eq!(status, wanted);
         }
