@@ -6,6 +6,9 @@ use spindle_hadoop::token::Credentials;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(credentials) = Credentials::decode(bytes) {
-        assert_eq!(Credentials::decode(&credentials.encode()).ok(), Some(credentials));
+        assert_eq!(
+            Credentials::decode(&credentials.encode()).ok(),
+            Some(credentials)
+        );
     }
 });

@@ -12,10 +12,14 @@ fuzz_target!(|bytes: &[u8]| {
         kind: TokenKind::AmRm,
         service: String::new(),
     };
-    let Ok(challenge) = Challenge::parse(bytes) else { return };
+    let Ok(challenge) = Challenge::parse(bytes) else {
+        return;
+    };
     let wanted = [Qop::Auth, Qop::Integrity, Qop::Privacy];
     let password = Password::of_token(&token);
-    if let Ok((_, exchange)) = Exchange::respond(&challenge, &password, "/default", &wanted, "cnonce") {
+    if let Ok((_, exchange)) =
+        Exchange::respond(&challenge, &password, "/default", &wanted, "cnonce")
+    {
         assert!(exchange.verify(bytes).is_err());
     }
 });
