@@ -1,0 +1,382 @@
+//! What is asked of the ResourceManager at each heartbeat, and what its answers mean: a pure part, without clock or connection.
+//!
+//! An ask on YARN is absolute: it replaces the one before of the same priority. The ResourceManager counts down what it grants,
+//! so this side keeps the same count and asks again only when the plan differs from it. One priority is used, for the one size
+//! of containers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use spindle_common::id::{NodeName, ResourceId};
+use spindle_common::resource::{ByteSize, ResourceProfile};
+use spindle_hadoop::proto::common::Token;
+use spindle_hadoop::proto::yarn as pb;
+use spindle_hadoop::yarn::{ContainerId, NodeId, launch};
+use spindle_jobmanager::message::{Container, ContainerPlan, ResourceEvent};
+
+use crate::exit_status::describe;
+
+const PRIORITY: i32 = 1;
+/// Grants on avoided nodes that are given back in a row. Then one is taken: the scheduler has no better place.
+const AVOIDED_GRANTS: u32 = 10;
+
+/// A container that this application holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Held {
+    /// Its id.
+    pub container: ContainerId,
+    /// Its NodeManager.
+    pub node: NodeId,
+    /// Lets the NodeManager start it.
+    pub token: Option<Token>,
+    /// Whether its TaskExecutor has been started, as far as the NodeManager said.
+    pub started: bool,
+}
+
+/// The books of one attempt.
+#[derive(Debug)]
+pub struct Allocation {
+    largest: Option<ResourceProfile>,
+    plan: Option<ContainerPlan>,
+    /// What the ResourceManager still owes by its own count; unknown when it has to be told anew.
+    owed: Option<u32>,
+    /// What the ResourceManager was told to keep away from.
+    blacklist: BTreeSet<String>,
+    held: BTreeMap<ResourceId, Held>,
+    /// Given back, and not yet confirmed: sent again after a failure.
+    released: BTreeMap<ContainerId, bool>,
+    known_nodes: BTreeSet<NodeId>,
+    node_count: Option<u32>,
+    avoided_in_row: u32,
+    refused: bool,
+}
+
+impl Allocation {
+    /// The books of an attempt that runs on `own`.
+    pub fn new(own: Option<NodeId>) -> Self {
+        Self {
+            largest: None,
+            plan: None,
+            owed: Some(0),
+            blacklist: BTreeSet::new(),
+            held: BTreeMap::new(),
+            released: BTreeMap::new(),
+            known_nodes: own.into_iter().collect(),
+            node_count: None,
+            avoided_in_row: 0,
+            refused: false,
+        }
+    }
+
+    /// The attempt is registered, for the first time or again. All that is outstanding is sent anew.
+    pub fn registered(&mut self, answer: &pb::RegisterApplicationMasterResponse) {
+        if let Some(largest) = &answer.maximum_capability {
+            self.largest = Some(profile_of(largest));
+        }
+        for kept in &answer.containers_from_previous_attempts {
+            // They are of an attempt whose JobManager is gone; after a restart of the ResourceManager they are our own.
+            if let Ok(id) = ContainerId::try_from(kept.id.as_ref())
+                && !self.held.contains_key(&resource_of(id))
+            {
+                self.released.insert(id, false);
+            }
+        }
+        self.send_again();
+    }
+
+    /// An answer was lost for good, or nothing of a request was applied: the next one says everything.
+    pub fn send_again(&mut self) {
+        self.owed = None;
+        self.blacklist.clear();
+        for sent in self.released.values_mut() {
+            *sent = false;
+        }
+    }
+
+    /// Replaces the plan; answers with a refusal if it can never be had.
+    pub fn plan(&mut self, plan: ContainerPlan) -> Option<ResourceEvent> {
+        let refusal = self.refusal(&plan);
+        let wanted = plan.pending > 0;
+        if self
+            .plan
+            .as_ref()
+            .is_none_or(|before| before.avoid != plan.avoid)
+        {
+            self.avoided_in_row = 0;
+        }
+        self.plan = Some(plan);
+        match refusal {
+            Some(reason) if wanted && !self.refused => {
+                self.refused = true;
+                Some(ResourceEvent::Refused { reason })
+            }
+            Some(_) | None => None,
+        }
+    }
+
+    /// Gives a container back; it may have been started.
+    pub fn release(&mut self, resource: &ResourceId) {
+        if let Some(held) = self.held.remove(resource) {
+            self.released.insert(held.container, false);
+        }
+    }
+
+    /// A container that is held.
+    pub fn held(&self, resource: &ResourceId) -> Option<&Held> {
+        self.held.get(resource)
+    }
+
+    /// Notes that the NodeManager took a start.
+    pub fn started(&mut self, resource: &ResourceId) {
+        if let Some(held) = self.held.get_mut(resource) {
+            held.started = true;
+        }
+    }
+
+    /// Whether containers are awaited or on their way, so that heartbeats should be quick.
+    pub fn is_waiting(&self) -> bool {
+        self.wanted() > 0 || self.held.values().any(|held| !held.started)
+    }
+
+    /// Whether the next request would say something new.
+    pub fn has_news(&self) -> bool {
+        self.owed != Some(self.wanted())
+            || self.released.values().any(|sent| !sent)
+            || (self.wanted() > 0 && self.blacklist != self.to_blacklist())
+    }
+
+    /// The next heartbeat.
+    pub fn request(&mut self, progress: f32) -> pb::AllocateRequest {
+        let wanted = self.wanted();
+        let mut ask = Vec::new();
+        if self.owed != Some(wanted)
+            && let Some(plan) = &self.plan
+        {
+            ask.push(pb::ResourceRequest {
+                priority: Some(pb::Priority {
+                    priority: Some(PRIORITY),
+                }),
+                resource_name: Some("*".to_owned()),
+                capability: Some(launch::resource(
+                    plan.profile.memory.as_mib_ceil(),
+                    plan.profile.vcores,
+                )),
+                num_containers: Some(i32::try_from(wanted).unwrap_or(i32::MAX)),
+                relax_locality: Some(true),
+                ..Default::default()
+            });
+        }
+        self.owed = Some(wanted);
+        let blacklist = self.to_blacklist();
+        let difference = |a: &BTreeSet<String>, b: &BTreeSet<String>| -> Vec<String> {
+            a.difference(b).cloned().collect()
+        };
+        let additions = difference(&blacklist, &self.blacklist);
+        let removals = difference(&self.blacklist, &blacklist);
+        let blacklist_request =
+            (!additions.is_empty() || !removals.is_empty()).then(|| pb::ResourceBlacklistRequest {
+                blacklist_additions: additions,
+                blacklist_removals: removals,
+            });
+        self.blacklist = blacklist;
+        let unsent = self.released.iter_mut().filter(|(_, sent)| !**sent);
+        let release = unsent
+            .map(|(id, sent)| {
+                *sent = true;
+                pb::ContainerId::from(*id)
+            })
+            .collect();
+        pb::AllocateRequest {
+            ask,
+            release,
+            blacklist_request,
+            progress: Some(progress.clamp(0.0, 1.0)),
+            ..Default::default()
+        }
+    }
+
+    /// Takes an answer in, and tells what it means to the JobManager.
+    pub fn answer(&mut self, answer: &pb::AllocateResponse) -> Vec<ResourceEvent> {
+        let mut events = Vec::new();
+        for report in &answer.updated_nodes {
+            self.node_changed(report);
+        }
+        let count = u32::try_from(answer.num_cluster_nodes()).unwrap_or(0);
+        if answer.num_cluster_nodes.is_some() && self.node_count != Some(count) {
+            self.node_count = Some(count);
+            events.push(ResourceEvent::Nodes { count });
+        }
+        let granted: Vec<Container> = answer
+            .allocated_containers
+            .iter()
+            .filter_map(|container| self.granted(container))
+            .collect();
+        if !granted.is_empty() {
+            events.push(ResourceEvent::Allocated(granted));
+        }
+        for status in &answer.completed_container_statuses {
+            events.extend(self.completed(status));
+        }
+        events
+    }
+
+    /// How many more containers are wanted, as far as they can be had.
+    fn wanted(&self) -> u32 {
+        let plan = self
+            .plan
+            .as_ref()
+            .filter(|plan| self.refusal(plan).is_none());
+        plan.map_or(0, |plan| plan.pending)
+    }
+
+    fn refusal(&self, plan: &ContainerPlan) -> Option<String> {
+        let largest = self.largest?;
+        let profile = plan.profile;
+        let (key, what, most) = if profile.memory > largest.memory {
+            (
+                "taskmanager.memory.process.size",
+                "memory",
+                largest.memory.to_string(),
+            )
+        } else if profile.vcores > largest.vcores {
+            (
+                "yarn.containers.vcores",
+                "vcores",
+                largest.vcores.to_string(),
+            )
+        } else {
+            return None;
+        };
+        Some(format!(
+            "a TaskManager's container of {profile} is larger than the largest that this cluster gives, {largest}; \
+             lower {key} ({what}) to {most} or less"
+        ))
+    }
+
+    fn granted(&mut self, granted: &pb::Container) -> Option<Container> {
+        let (Ok(id), Ok(node)) = (
+            ContainerId::try_from(granted.id.as_ref()),
+            NodeId::try_from(granted.node_id.as_ref()),
+        ) else {
+            tracing::warn!(
+                ?granted,
+                "the ResourceManager granted a container without a name"
+            );
+            return None;
+        };
+        let resource = resource_of(id);
+        if self.held.contains_key(&resource) || self.released.contains_key(&id) {
+            return None;
+        }
+        self.known_nodes.insert(node.clone());
+        self.owed = self.owed.map(|owed| owed.saturating_sub(1));
+        let name = NodeName::new(node.to_string());
+        let avoided = self
+            .plan
+            .as_ref()
+            .is_some_and(|plan| plan.avoid.contains(&name));
+        if avoided && self.avoided_in_row < AVOIDED_GRANTS {
+            self.avoided_in_row += 1;
+            tracing::info!(container_id = %id, node = %node, "gave a container back: its node is avoided");
+            self.released.insert(id, false);
+            return None;
+        }
+        self.avoided_in_row = 0;
+        if let Some(plan) = &mut self.plan {
+            // Until the JobManager has heard of it and says what it wants now.
+            plan.pending = plan.pending.saturating_sub(1);
+        }
+        let held = Held {
+            container: id,
+            node,
+            token: granted.container_token.clone(),
+            started: false,
+        };
+        self.held.insert(resource.clone(), held);
+        Some(Container {
+            resource,
+            node: name,
+            profile: granted.resource.as_ref().map_or(NOTHING, profile_of),
+        })
+    }
+
+    fn completed(&mut self, status: &pb::ContainerStatus) -> Option<ResourceEvent> {
+        let id = ContainerId::try_from(status.container_id.as_ref()).ok()?;
+        if self.released.remove(&id).is_some() {
+            return None;
+        }
+        let resource = resource_of(id);
+        // Others are of an attempt before this.
+        self.held.remove(&resource)?;
+        let ending = describe(status);
+        Some(ResourceEvent::Completed {
+            resource,
+            reason: ending.reason,
+            platform: ending.platform,
+        })
+    }
+
+    fn node_changed(&mut self, report: &pb::NodeReport) {
+        let Ok(node) = NodeId::try_from(report.node_id.as_ref()) else {
+            return;
+        };
+        let state = report.node_state();
+        tracing::info!(%node, ?state, "node changed");
+        if matches!(state, pb::NodeState::NsNew | pb::NodeState::NsRunning) {
+            self.known_nodes.insert(node);
+        } else {
+            self.known_nodes.remove(&node);
+        }
+    }
+
+    /// YARN knows avoided machines by their host names only. A host is named if no other NodeManager is known on it and another
+    /// host is: else there might be nowhere to go. Single NodeManagers are avoided by giving grants back.
+    fn to_blacklist(&self) -> BTreeSet<String> {
+        let Some(plan) = &self.plan else {
+            return BTreeSet::new();
+        };
+        let avoided = |node: &NodeId| plan.avoid.contains(&NodeName::new(node.to_string()));
+        let usable: BTreeSet<&str> = self
+            .known_nodes
+            .iter()
+            .filter(|node| !avoided(node))
+            .map(|node| node.host.as_str())
+            .collect();
+        if usable.is_empty() {
+            return BTreeSet::new();
+        }
+        let hosts = self.known_nodes.iter().filter(|node| avoided(node));
+        hosts
+            .map(|node| node.host.as_str())
+            .filter(|host| !usable.contains(host))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+const NOTHING: ResourceProfile = ResourceProfile {
+    memory: ByteSize::from_mib(0),
+    vcores: 0,
+};
+
+fn resource_of(id: ContainerId) -> ResourceId {
+    ResourceId::new(id.to_string())
+}
+
+/// The map of a resource wins over its two plain fields.
+fn profile_of(resource: &pb::Resource) -> ResourceProfile {
+    let entry = |key: &str, plain: i64| {
+        let entry = resource
+            .resource_value_map
+            .iter()
+            .find(|entry| entry.key == key);
+        u64::try_from(entry.map_or(plain, |entry| entry.value())).unwrap_or(0)
+    };
+    ResourceProfile {
+        memory: ByteSize::from_mib(entry("memory-mb", resource.memory())),
+        vcores: u32::try_from(entry("vcores", i64::from(resource.virtual_cores())))
+            .unwrap_or(u32::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,16 @@
+//! The ApplicationMaster: the process that YARN starts for an application, which embeds the JobManager.
+//!
+//! It registers, asks for containers and starts TaskExecutors in them, heartbeats, and reports the outcome. What is wanted is the
+//! JobManager's decision, and never made here; what YARN's rules make of it is [`allocation`], a pure part.
+
+pub mod allocation;
+mod environment;
+pub mod exit_status;
+mod launcher;
+mod net;
+mod process;
+mod settings;
+mod staging;
+mod yarn_driver;
+
+pub use process::main;

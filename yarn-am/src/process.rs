@@ -1,0 +1,400 @@
+//! The process: reads what YARN and the client tell it, brings the parts up, and ends with the outcome.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use spindle_cluster::rest::{self, Access, RestConfig};
+use spindle_cluster::{Clock, ClusterDriver, ClusterHandle, Effects, Outcome};
+use spindle_common::config::{Config, options};
+use spindle_common::deployment::{
+    CLUSTER_ENTRY, ClusterSpec, SECRET_ENTRY, SUBMISSION_ENTRY, SUBMISSION_FILE,
+};
+use spindle_common::id::FencingToken;
+use spindle_common::job_graph::JobSubmission;
+use spindle_hadoop::conf::Configuration;
+use spindle_hadoop::fs::FileSystem;
+use spindle_hadoop::ipc::ClientConfig;
+use spindle_hadoop::proto::yarn as pb;
+use spindle_hadoop::token::Credentials;
+use spindle_hadoop::yarn::{
+    ApplicationMasterClient, FailoverPolicy, NodeManagerClient, Registration, ResourceManagers,
+};
+use spindle_jobmanager::JobManager;
+use spindle_jobmanager::message::FinalStatus;
+use spindle_rpc::{Secret, serve_job_manager};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::allocation::Allocation;
+use crate::environment::Environment;
+use crate::launcher::Launcher;
+use crate::yarn_driver::{YarnActor, YarnDriverConfig, YarnDriverError};
+use crate::{net, settings, staging};
+
+const LOG_FILE: &str = "jobmanager.log";
+/// The last inputs of a failed job's JobManager, beside the log.
+const RECORD_FILE: &str = "jobmanager-inputs.jsonl";
+const WORKER_THREADS: usize = 2;
+/// TaskExecutors that may connect at the same instant.
+const ACCEPTED: usize = 64;
+/// The ResourceManager is tried this long in one call; between calls the JobManager's wishes are looked at.
+const RM_ROUND: Duration = Duration::from_secs(5);
+const NM_PATIENCE: Duration = Duration::from_secs(15);
+/// After TERM YARN waits this long, by default, before it kills.
+const LAST_MOMENTS: Duration = Duration::from_millis(200);
+
+/// Runs the ApplicationMaster until its application is over.
+pub fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // YARN shows the end of this file with the failed attempt.
+            let text = format!("the ApplicationMaster failed: {}", chain(&error));
+            tracing::error!("{text}");
+            drop(writeln!(std::io::stderr(), "{text}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> anyhow::Result<()> {
+    let environment = Environment::read(|name| std::env::var(name).ok())?;
+    let credentials = Credentials::from_environment()?;
+    let told = Told::read(&credentials)?;
+    log_to(&environment, &told.config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    let ended = runtime.block_on(Box::pin(run(environment, credentials, told)));
+    // What still runs, such as a look-up of a name, must not hold the end up.
+    runtime.shutdown_background();
+    ended
+}
+
+/// What the client told this process, by its credentials.
+struct Told {
+    spec: ClusterSpec,
+    config: Config,
+    hadoop: Configuration,
+    secret: Secret,
+    submission: JobSubmission,
+}
+
+impl Told {
+    fn read(credentials: &Credentials) -> anyhow::Result<Self> {
+        let entry = |name: &str| {
+            credentials.secret(name).ok_or_else(|| {
+                anyhow!("the credentials have no entry {name}: the client is of another version")
+            })
+        };
+        let spec: ClusterSpec = serde_json::from_slice(entry(CLUSTER_ENTRY)?)
+            .with_context(|| format!("failed to read {CLUSTER_ENTRY} of the credentials"))?;
+        let secret: [u8; 32] = entry(SECRET_ENTRY)?.try_into().map_err(|_| {
+            anyhow!("the entry {SECRET_ENTRY} of the credentials does not have 32 bytes")
+        })?;
+        let submission = match credentials.secret(SUBMISSION_ENTRY) {
+            Some(bytes) => bytes.to_vec(),
+            None => std::fs::read(SUBMISSION_FILE)
+                .with_context(|| format!("failed to read the submission in {SUBMISSION_FILE}"))?,
+        };
+        Ok(Self {
+            config: Config::from_pairs(&spec.config)?,
+            hadoop: Configuration::from_pairs(spec.hadoop.iter().cloned()),
+            secret: Secret::from_bytes(secret),
+            submission: spindle_rpc::job_graph::decode_submission(&submission)?,
+            spec,
+        })
+    }
+}
+
+fn log_to(environment: &Environment, config: &Config) -> anyhow::Result<()> {
+    let path = environment.log_dir.join(LOG_FILE);
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .with_context(|| format!("failed to open the log `{}`", path.display()))?;
+    let level = config.get(&options::LOG_LEVEL);
+    let filter = tracing_subscriber::EnvFilter::try_new(&level)
+        .with_context(|| format!("env.log.level `{level}` is no level"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(Arc::new(file))
+        .try_init()
+        .map_err(|error| anyhow!("failed to start the log: {error}"))
+}
+
+async fn run(environment: Environment, credentials: Credentials, told: Told) -> anyhow::Result<()> {
+    let attempt = environment.container.attempt;
+    tracing::info!(container_id = %environment.container, name = told.spec.name, user = told.spec.user, "ApplicationMaster starts");
+    let fs = FileSystem::new(&told.hadoop, &told.spec.user)?;
+    let job_manager = told.config.job_manager();
+    let rpc = net::bind(
+        &environment.host,
+        &job_manager.rpc_ports,
+        "jobmanager.rpc.port",
+    )
+    .await?;
+    let rest = net::bind(&environment.host, &job_manager.rest_ports, "rest.port").await?;
+    let (rpc_port, rest_port) = (rpc.local_addr()?.port(), rest.local_addr()?.port());
+
+    let registration = Registration {
+        host: environment.host.clone(),
+        rpc_port: i32::from(rest_port),
+        tracking_url: format!("http://{}:{rest_port}/", environment.host),
+    };
+    let mut master = ApplicationMasterClient::new(
+        scheduler_addresses(&told.hadoop)?,
+        &credentials,
+        ClientConfig::default(),
+        FailoverPolicy {
+            max_wait: RM_ROUND,
+            ..FailoverPolicy::default()
+        },
+    )?;
+    let registered = master
+        .register(registration.clone())
+        .await
+        .context("failed to register with the ResourceManager")?;
+    let mut allocation = Allocation::new(environment.node.clone());
+    allocation.registered(&registered);
+
+    let parts = Parts {
+        rpc,
+        rest,
+        access: match access(&told, &registered).await {
+            Ok(access) => access,
+            Err(error) => {
+                let outcome = Outcome {
+                    status: FinalStatus::Failed,
+                    diagnostics: format!(
+                        "the ApplicationMaster could not start: {}",
+                        chain(&error)
+                    ),
+                };
+                let status = pb::FinalApplicationStatus::AppFailed;
+                master.finish(status, &outcome.diagnostics, "").await?;
+                return Ok(());
+            }
+        },
+    };
+
+    let fencing = FencingToken(u64::from(attempt.attempt));
+    let machine = JobManager::new(settings::job_manager(
+        &told.config,
+        told.spec.attached,
+        fencing,
+    ));
+    let (driver, handle) = ClusterDriver::new(machine, Clock::start());
+    let yarn = told.config.yarn();
+    let task_manager = told.config.task_manager();
+    let launcher = Launcher {
+        job_manager: format!("{}:{rpc_port}", environment.host),
+        fencing: fencing.0,
+        slots: task_manager.slots,
+        env: task_manager.env,
+        resources: told.spec.task_executor_resources.clone(),
+        hadoop: told.spec.hadoop.clone(),
+        user: told.spec.user.clone(),
+        credentials,
+        acls: registered.application_ac_ls,
+    };
+    let nodes = NodeManagerClient::new(
+        master.nm_tokens().clone(),
+        ClientConfig::default(),
+        FailoverPolicy {
+            max_wait: NM_PATIENCE,
+            ..FailoverPolicy::default()
+        },
+    );
+    let (mut actor, resources) = YarnActor::new(
+        master,
+        registration,
+        nodes,
+        allocation,
+        launcher,
+        YarnDriverConfig {
+            calm: yarn.heartbeat_interval,
+            waiting: yarn.request_interval,
+        },
+        handle.resource_events(),
+        handle.watch(),
+    );
+    let removal = fs.clone();
+    let effects = Effects {
+        resources: Box::new(resources),
+        remove_staging: Box::new(move |_, directories| {
+            Box::pin(staging::remove(removal.clone(), directories))
+        }),
+        record: Some(environment.log_dir.join(RECORD_FILE)),
+    };
+
+    let mut doors = JoinSet::new();
+    parts.open(
+        &mut doors,
+        &handle,
+        &told,
+        fencing,
+        environment.proxy_base.clone(),
+    );
+    let sinks: Vec<String> = {
+        let vertices = told.submission.graph.vertices.iter();
+        vertices
+            .flat_map(|vertex| vertex.staging.iter().cloned())
+            .collect()
+    };
+    handle.submit(told.submission).await?;
+
+    let mut terminated = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+    let over = tokio::select! {
+        outcome = driver.run(effects) => Over::Outcome(outcome),
+        error = actor.run() => Over::Attempt(error),
+        _ = terminated.recv() => Over::Terminated,
+        Some(door) = doors.join_next() => Over::Door(door),
+    };
+    let outcome = match over {
+        Over::Outcome(outcome) => outcome,
+        Over::Door(door) => Outcome {
+            status: FinalStatus::Failed,
+            diagnostics: match door {
+                Ok(reason) => reason,
+                Err(error) => format!("a server of the ApplicationMaster ended: {error}"),
+            },
+        },
+        Over::Attempt(_) | Over::Terminated => {
+            let mut directories = sinks;
+            directories.push(told.spec.staging);
+            let last = async {
+                if staging::application_is_over(&told.hadoop, &told.spec.user, attempt.application)
+                    .await
+                {
+                    staging::remove(fs, directories).await;
+                }
+            };
+            drop(tokio::time::timeout(LAST_MOMENTS, last).await);
+            return match over {
+                Over::Attempt(error) => Err(error.into()),
+                Over::Terminated | Over::Outcome(_) | Over::Door(_) => {
+                    Err(anyhow!("ended by SIGTERM"))
+                }
+            };
+        }
+    };
+    tracing::info!(status = ?outcome.status, diagnostics = outcome.diagnostics, "application is over");
+    staging::remove(fs, vec![told.spec.staging]).await;
+    actor
+        .finish(&outcome)
+        .await
+        .context("failed to report the outcome to the ResourceManager")?;
+    tracing::info!("ApplicationMaster ends");
+    Ok(())
+}
+
+enum Over {
+    Outcome(Outcome),
+    Attempt(YarnDriverError),
+    Terminated,
+    Door(Result<String, tokio::task::JoinError>),
+}
+
+/// The servers, bound but not yet answering.
+struct Parts {
+    rpc: TcpListener,
+    rest: TcpListener,
+    access: Access,
+}
+
+impl Parts {
+    /// Lets TaskExecutors and people in. A server that ends tells why.
+    fn open(
+        self,
+        doors: &mut JoinSet<String>,
+        handle: &ClusterHandle,
+        told: &Told,
+        fencing: FencingToken,
+        proxy_base: Option<String>,
+    ) {
+        let (accepted, mut streams) = mpsc::channel(ACCEPTED);
+        let serving = serve_job_manager(self.rpc, told.secret.clone(), fencing, accepted);
+        doors.spawn(async move {
+            match serving.await {
+                Ok(()) => "the server for TaskExecutors ended".to_owned(),
+                Err(error) => report(&error),
+            }
+        });
+        let cluster = handle.clone();
+        doors.spawn(async move {
+            while let Some(stream) = streams.recv().await {
+                if cluster.attach_stream(stream).await.is_err() {
+                    break;
+                }
+            }
+            // The end of the cluster comes before this one's.
+            std::future::pending().await
+        });
+        let config = RestConfig {
+            name: told.spec.name.clone(),
+            access: self.access,
+            proxy_base,
+        };
+        let router = rest::router(handle.clone(), config);
+        doors.spawn(async move {
+            match rest::serve(self.rest, router).await {
+                Ok(()) => "the REST server ended".to_owned(),
+                Err(error) => format!("the REST server ended: {error}"),
+            }
+        });
+    }
+}
+
+fn scheduler_addresses(hadoop: &Configuration) -> anyhow::Result<ResourceManagers> {
+    let managers = hadoop.resource_managers()?;
+    let addresses = managers.into_iter().map(|manager| {
+        let scheduler = &manager.scheduler;
+        let address = format!("{}:{}", scheduler.connect_host(), scheduler.port);
+        (manager.id.unwrap_or_default(), address)
+    });
+    Ok(ResourceManagers::new(addresses)?)
+}
+
+async fn access(
+    told: &Told,
+    registered: &pb::RegisterApplicationMasterResponse,
+) -> anyhow::Result<Access> {
+    let mut proxies = BTreeSet::new();
+    for host in settings::proxy_hosts(&told.hadoop)? {
+        proxies.extend(net::addresses(&host).await);
+    }
+    Ok(Access {
+        secret: told.secret.clone(),
+        proxies,
+        owner: told.spec.user.clone(),
+        viewers: settings::viewers(&told.hadoop, &registered.application_ac_ls)?,
+    })
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn report(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += ": ";
+        text += &cause.to_string();
+        source = cause.source();
+    }
+    text
+}
+
+fn chain(error: &anyhow::Error) -> String {
+    report(error.as_ref())
+}
