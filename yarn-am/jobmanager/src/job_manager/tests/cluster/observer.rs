@@ -73,9 +73,13 @@ impl Observer {
             Input::Resource(ResourceEvent::Completed { resource, .. }) => {
                 self.lost_resource(resource);
             }
+            Input::Resource(ResourceEvent::LaunchFailed { resource, .. }) => {
+                if self.expects(resource) {
+                    self.launched.remove(resource);
+                }
+            }
             Input::Resource(
                 ResourceEvent::Allocated(_)
-                | ResourceEvent::LaunchFailed { .. }
                 | ResourceEvent::Refused { .. }
                 | ResourceEvent::Nodes { .. },
             )
@@ -157,6 +161,12 @@ impl Observer {
             } => self.sent(*connection, message),
             Effect::Disconnect { connection, .. } => self.lost(*connection),
             Effect::Resource(ResourceEffect::Launch { resource }) => {
+                let starting = self.launched.len() - self.registered.len();
+                let lacking = self.parallelism as usize - self.leases.len();
+                assert!(
+                    starting * (self.slots_per_task_manager as usize) < lacking,
+                    "{resource} is launched beside {starting} for {lacking} slots"
+                );
                 assert!(self.launched.insert(resource.clone()), "launched twice");
             }
             Effect::Resource(ResourceEffect::Stop { resource }) => self.lost_resource(resource),
