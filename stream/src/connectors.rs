@@ -1,0 +1,3 @@
+//! Where records come from and where they go: connectors that ship with Spindle.
+
+pub mod file;

@@ -1,0 +1,19 @@
+//! Files on HDFS and on this machine: lines and CSV, in and out.
+//!
+//! A path is a URI (`hdfs://nn:8020/data`, `file:///tmp/data`) or a plain path, which means what Hadoop's `fs.defaultFS` says;
+//! without a Hadoop configuration that is the local file system. Input is a file, a directory (its files, not those below; names that start with
+//! `.` or `_` are hidden) or a pattern such as `/data/2013-*.csv`. Output is a directory with one part file per subtask.
+
+mod csv;
+mod error;
+mod input;
+mod lines;
+mod sink;
+mod source;
+mod split;
+
+pub use sink::{CsvRows, FileSink, TextLines};
+pub use source::{CsvRecords, FileSource, Lines};
+
+#[cfg(test)]
+mod tests;
