@@ -1,0 +1,505 @@
+//! Carries out what [`crate::task_executor`] decides: streams, processes, the clock.
+
+use std::collections::BTreeMap;
+use std::future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use spindle_common::deployment::TaskExecutorSpec;
+use spindle_common::gateway::{
+    FromWorker, TaskExecutorRegistration, TaskExecutorReport, TaskReport, ToJobManager, ToWorker,
+    WorkerHello, WorkerReport,
+};
+use spindle_common::id::{FencingToken, JobId, NodeName, ResourceId};
+use spindle_common::program::WorkerInit;
+use spindle_common::time::MonoTime;
+use spindle_rpc::{
+    ConnectError, Incoming, JobManagerConnection, Secret, ServeError, WorkerStream,
+    connect_job_manager, serve_workers,
+};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::memory::resident_bytes;
+use crate::task_executor::{Effect, Input, TaskExecutor, WorkerId};
+use crate::worker_process::WorkerProcess;
+
+/// How long to try to reach the JobManager, which may be slower to start than its containers.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_PAUSE: Duration = Duration::from_millis(300);
+/// How long a worker's stream may take from its opening to its hello.
+const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the JobManager may take to read a message before it counts as lost.
+const SEND_PATIENCE: Duration = Duration::from_secs(10);
+/// How long killed workers may take to be gone.
+const KILL_PATIENCE: Duration = Duration::from_secs(1);
+const EVENTS: usize = 128;
+
+/// How the process was told to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// By its JobManager.
+    ShutDown,
+    /// By a signal.
+    Terminated,
+}
+
+/// Why a TaskExecutor cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ShellError {
+    /// The JobManager cannot be reached.
+    #[error("failed to register with the JobManager at `{address}`")]
+    Connect {
+        /// Where it should be.
+        address: String,
+        /// The last try.
+        #[source]
+        cause: Box<ConnectError>,
+    },
+    /// Another attempt of the JobManager answered.
+    #[error("the JobManager at `{address}` is attempt {found}, older than {expected}")]
+    Fenced {
+        /// Where it is.
+        address: String,
+        /// Its attempt.
+        found: FencingToken,
+        /// The attempt that this TaskExecutor belongs to.
+        expected: FencingToken,
+    },
+    /// The JobManager is gone.
+    #[error("lost the JobManager at `{address}`: {reason}")]
+    JobManagerLost {
+        /// Where it was.
+        address: String,
+        /// What happened.
+        reason: String,
+    },
+    /// Workers cannot be served.
+    #[error("failed to listen for workers")]
+    Listen(#[source] std::io::Error),
+    /// Workers are not served any more.
+    #[error("failed to serve workers")]
+    Serve(#[from] ServeError),
+    /// Signals cannot be received.
+    #[error("failed to listen for signals")]
+    Signal(#[source] std::io::Error),
+}
+
+/// An error with its causes, in one line.
+pub fn report(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Runs a TaskExecutor until it is told to end. However it ends, no worker is left.
+///
+/// # Errors
+/// If it cannot begin, or its JobManager is lost.
+pub async fn run(
+    spec: TaskExecutorSpec,
+    secret: Secret,
+    log_dir: PathBuf,
+) -> Result<End, ShellError> {
+    let mut terminated = signal(SignalKind::terminate()).map_err(ShellError::Signal)?;
+    let terminated = async {
+        terminated.recv().await;
+    };
+    serve(spec, secret, log_dir, terminated).await
+}
+
+async fn serve(
+    spec: TaskExecutorSpec,
+    secret: Secret,
+    log_dir: PathBuf,
+    terminated: impl Future<Output = ()>,
+) -> Result<End, ShellError> {
+    tokio::pin!(terminated);
+    let listener = TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .map_err(ShellError::Listen)?;
+    let workers_at = listener
+        .local_addr()
+        .map_err(ShellError::Listen)?
+        .to_string();
+    let (accepted, mut streams) = mpsc::channel(1);
+    let mut server = std::pin::pin!(serve_workers(listener, secret.clone(), accepted));
+    let connected = tokio::select! {
+        connected = connect(&spec, &secret) => connected?,
+        () = &mut terminated => return Ok(End::Terminated),
+    };
+    let JobManagerConnection {
+        outgoing,
+        mut incoming,
+        ..
+    } = connected;
+    let (events, mut happened) = mpsc::channel(EVENTS);
+    let mut shell = Shell {
+        machine: TaskExecutor::new(spec.slots),
+        started: Instant::now(),
+        workers: BTreeMap::new(),
+        processes: JoinSet::new(),
+        streams: JoinSet::new(),
+        events,
+        outgoing,
+        workers_at,
+        log_dir,
+        secret,
+        spec,
+    };
+    shell.tell(shell.registration()).await?;
+    let end = loop {
+        let deadline = shell.machine.deadline();
+        let tick = shell.until(deadline);
+        let input = tokio::select! {
+            message = incoming.recv() => match message {
+                Ok(message) => Input::JobManager(message),
+                Err(end) => break Err(shell.job_manager_lost(report(&end))),
+            },
+            Some(event) = happened.recv() => match shell.input_of(event) {
+                Some(input) => input,
+                None => continue,
+            },
+            Some(ended) = shell.processes.join_next() => match ended {
+                Ok((worker, how)) => {
+                    shell.workers.remove(&worker);
+                    Input::WorkerEnded(worker, how)
+                }
+                Err(_) => continue,
+            },
+            Some(stream) = streams.recv() => {
+                shell.welcome(stream);
+                continue;
+            }
+            Some(_) = shell.streams.join_next() => continue,
+            served = &mut server => break served.map(|()| End::Terminated).map_err(ShellError::Serve),
+            () = tick => Input::Tick,
+            () = &mut terminated => break Ok(End::Terminated),
+        };
+        match shell.step(input).await {
+            Ok(None) => {}
+            Ok(Some(end)) => break Ok(end),
+            Err(error) => break Err(error),
+        }
+    };
+    shell.kill_all().await;
+    end
+}
+
+/// Tries again while nobody answers.
+async fn connect(
+    spec: &TaskExecutorSpec,
+    secret: &Secret,
+) -> Result<JobManagerConnection, ShellError> {
+    let address = &spec.job_manager;
+    let until = Instant::now() + CONNECT_PATIENCE;
+    loop {
+        match connect_job_manager(address, secret).await {
+            Ok(connection) => {
+                let (found, expected) = (connection.fencing, FencingToken(spec.fencing));
+                if found < expected {
+                    return Err(ShellError::Fenced {
+                        address: address.clone(),
+                        found,
+                        expected,
+                    });
+                }
+                return Ok(connection);
+            }
+            Err(ConnectError::Unreachable { .. }) if Instant::now() < until => {
+                tokio::time::sleep(CONNECT_PAUSE).await;
+            }
+            Err(cause) => {
+                return Err(ShellError::Connect {
+                    address: address.clone(),
+                    cause: Box::new(cause),
+                });
+            }
+        }
+    }
+}
+
+/// What the streams of workers bring.
+enum Event {
+    Hello(WorkerHello, Box<WorkerStream>),
+    Message(WorkerId, FromWorker),
+    Disconnected(WorkerId, String),
+}
+
+/// What is known of a worker's process.
+struct Supervised {
+    job: JobId,
+    pid: u32,
+    kill: Arc<Notify>,
+    /// Unbounded, so that a worker that does not read holds up nobody else; what goes in is bounded by the tasks of its job.
+    outgoing: Option<mpsc::UnboundedSender<ToWorker>>,
+}
+
+struct Shell {
+    machine: TaskExecutor,
+    started: Instant,
+    workers: BTreeMap<WorkerId, Supervised>,
+    processes: JoinSet<(WorkerId, String)>,
+    streams: JoinSet<()>,
+    events: mpsc::Sender<Event>,
+    outgoing: mpsc::Sender<ToJobManager>,
+    workers_at: String,
+    log_dir: PathBuf,
+    secret: Secret,
+    spec: TaskExecutorSpec,
+}
+
+impl Shell {
+    fn now(&self) -> MonoTime {
+        MonoTime::from_micros(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn until(&self, deadline: Option<MonoTime>) -> impl Future<Output = ()> + use<> {
+        let at =
+            deadline.map(|deadline| self.started + Duration::from_micros(deadline.as_micros()));
+        async move {
+            match at {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => future::pending().await,
+            }
+        }
+    }
+
+    fn registration(&self) -> ToJobManager {
+        ToJobManager::Register(TaskExecutorRegistration {
+            resource: ResourceId::new(self.spec.resource.clone()),
+            fencing: FencingToken(self.spec.fencing),
+            node: NodeName::new(self.spec.node.clone()),
+            host: self.spec.host.clone(),
+            slots: self.spec.slots,
+            pid: std::process::id(),
+        })
+    }
+
+    /// Feeds the machine and does what it says; returns how the process ends, when it does.
+    async fn step(&mut self, input: Input) -> Result<Option<End>, ShellError> {
+        let mut effects = Vec::new();
+        log(&input);
+        self.machine.handle(self.now(), input, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Tell(message) => self.tell(message).await?,
+                Effect::Heartbeat(tasks) => {
+                    let report = self.report(tasks);
+                    self.tell(ToJobManager::Heartbeat(report)).await?;
+                }
+                Effect::StartWorker {
+                    worker,
+                    job,
+                    program,
+                    config,
+                } => {
+                    let init = WorkerInit {
+                        secret: self.secret.to_hex(),
+                        task_executor: self.workers_at.clone(),
+                        host: self.spec.host.clone(),
+                        job,
+                        config,
+                        hadoop: self.spec.hadoop.clone(),
+                        user: self.spec.user.clone(),
+                    };
+                    match WorkerProcess::start(&program, &init, &self.log_dir) {
+                        Ok(process) => self.supervise(worker, job, process),
+                        Err(error) => {
+                            let how = report(&error);
+                            self.processes.spawn(async move {
+                                (worker, format!("could not be started: {how}"))
+                            });
+                        }
+                    }
+                }
+                Effect::TellWorker(worker, message) => {
+                    // If it is gone, its end comes as an input.
+                    if let Some(outgoing) = self
+                        .workers
+                        .get(&worker)
+                        .and_then(|worker| worker.outgoing.as_ref())
+                    {
+                        let _ = outgoing.send(message);
+                    }
+                }
+                Effect::KillWorker(worker) => {
+                    tracing::info!(worker = worker.0, "killing a worker");
+                    if let Some(worker) = self.workers.get(&worker) {
+                        worker.kill.notify_one();
+                    }
+                }
+                Effect::Exit { reason } => {
+                    tracing::info!(reason, "shutting down");
+                    return Ok(Some(End::ShutDown));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn tell(&self, message: ToJobManager) -> Result<(), ShellError> {
+        match timeout(SEND_PATIENCE, self.outgoing.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(self.job_manager_lost("it takes no messages any more".to_owned())),
+            Err(_) => Err(self.job_manager_lost("it does not read its messages".to_owned())),
+        }
+    }
+
+    fn job_manager_lost(&self, reason: String) -> ShellError {
+        ShellError::JobManagerLost {
+            address: self.spec.job_manager.clone(),
+            reason,
+        }
+    }
+
+    fn supervise(&mut self, worker: WorkerId, job: JobId, process: WorkerProcess) {
+        let kill = Arc::new(Notify::new());
+        let pid = process.pid().unwrap_or_default();
+        tracing::info!(worker = worker.0, %job, pid, "worker started");
+        self.workers.insert(
+            worker,
+            Supervised {
+                job,
+                pid,
+                kill: Arc::clone(&kill),
+                outgoing: None,
+            },
+        );
+        self.processes
+            .spawn(async move { (worker, process.ended(kill).await) });
+    }
+
+    /// A stream with the right secret was opened: waits for who it is.
+    fn welcome(&mut self, mut stream: WorkerStream) {
+        let events = self.events.clone();
+        self.streams.spawn(async move {
+            match timeout(HELLO_PATIENCE, stream.incoming.recv()).await {
+                Ok(Ok(FromWorker::Hello(hello))) => {
+                    let _ = events.send(Event::Hello(hello, Box::new(stream))).await;
+                }
+                other => tracing::warn!(peer = %stream.peer, first = ?other, "a stream did not begin with a hello"),
+            }
+        });
+    }
+
+    fn input_of(&mut self, event: Event) -> Option<Input> {
+        match event {
+            Event::Message(worker, message) => Some(Input::Worker(worker, message)),
+            Event::Disconnected(worker, reason) => Some(Input::WorkerDisconnected(worker, reason)),
+            Event::Hello(hello, stream) => {
+                let known = |(_, worker): &(&WorkerId, &mut Supervised)| {
+                    worker.pid == hello.pid && worker.outgoing.is_none()
+                };
+                let Some((&id, worker)) = self.workers.iter_mut().find(known) else {
+                    tracing::warn!(pid = hello.pid, job = %hello.job, "a process that is no worker of ours said hello");
+                    return None;
+                };
+                let (sender, messages) = mpsc::unbounded_channel();
+                worker.outgoing = Some(sender);
+                let WorkerStream {
+                    incoming, outgoing, ..
+                } = *stream;
+                self.streams.spawn(forward(messages, outgoing));
+                self.streams
+                    .spawn(listen(id, incoming, self.events.clone()));
+                Some(Input::Worker(id, FromWorker::Hello(hello)))
+            }
+        }
+    }
+
+    fn report(&self, tasks: Vec<TaskReport>) -> TaskExecutorReport {
+        let workers = self.workers.values().map(|worker| WorkerReport {
+            job: worker.job,
+            pid: worker.pid,
+            resident_bytes: resident_bytes(worker.pid),
+        });
+        TaskExecutorReport {
+            resident_bytes: resident_bytes(std::process::id()),
+            workers: workers.collect(),
+            tasks,
+        }
+    }
+
+    /// Kills all workers and waits until they are gone.
+    async fn kill_all(mut self) {
+        for worker in self.workers.values() {
+            worker.kill.notify_one();
+        }
+        let gone = async { while self.processes.join_next().await.is_some() {} };
+        if timeout(KILL_PATIENCE, gone).await.is_err() {
+            tracing::warn!("some workers were killed but are not gone");
+        }
+    }
+}
+
+async fn forward(
+    mut messages: mpsc::UnboundedReceiver<ToWorker>,
+    outgoing: mpsc::Sender<ToWorker>,
+) {
+    while let Some(message) = messages.recv().await {
+        if outgoing.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn listen(worker: WorkerId, mut incoming: Incoming<FromWorker>, events: mpsc::Sender<Event>) {
+    loop {
+        let (event, last) = match incoming.recv().await {
+            Ok(message) => (Event::Message(worker, message), false),
+            Err(end) => (Event::Disconnected(worker, report(&end)), true),
+        };
+        if events.send(event).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+/// Each change of state, once.
+fn log(input: &Input) {
+    use spindle_common::gateway::ToTaskExecutor;
+    match input {
+        Input::JobManager(ToTaskExecutor::Registered {
+            heartbeat_interval_ms,
+        }) => {
+            tracing::info!(heartbeat_interval_ms, "registered");
+        }
+        Input::JobManager(ToTaskExecutor::RequestSlot(request)) => {
+            tracing::info!(allocation = %request.allocation, slot = request.slot, job = %request.job, "slot requested");
+        }
+        Input::JobManager(ToTaskExecutor::FreeSlot { allocation }) => {
+            tracing::info!(%allocation, "slot freed")
+        }
+        Input::JobManager(ToTaskExecutor::SubmitTask(task)) => {
+            tracing::info!(job = %task.job, execution = %task.execution, "task submitted");
+        }
+        Input::JobManager(ToTaskExecutor::ShutDown { reason }) => {
+            tracing::info!(reason, "told to shut down")
+        }
+        Input::JobManager(
+            ToTaskExecutor::CancelTask { .. } | ToTaskExecutor::CommitTask { .. },
+        )
+        | Input::Tick => {}
+        Input::Worker(worker, FromWorker::Hello(hello)) => {
+            tracing::info!(worker = worker.0, job = %hello.job, pid = hello.pid, data_address = hello.data_address, "worker said hello");
+        }
+        Input::Worker(_, FromWorker::TaskState(update)) => {
+            let cause = update.cause.as_ref().map(ToString::to_string);
+            tracing::info!(job = %update.job, execution = %update.execution, state = ?update.state, cause, "task");
+        }
+        Input::Worker(_, FromWorker::Report(_)) => {}
+        Input::WorkerDisconnected(worker, reason) => {
+            tracing::info!(worker = worker.0, reason, "stream of a worker ended")
+        }
+        Input::WorkerEnded(worker, how) => tracing::info!(worker = worker.0, how, "worker ended"),
+    }
+}

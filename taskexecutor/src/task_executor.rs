@@ -1,0 +1,546 @@
+//! Who has which slot, and which worker is in which state: a machine without I/O or a clock.
+//!
+//! A job has one worker here as long as it has a slot. A worker is `Starting` until it said hello, `Ready` then; one that is no
+//! longer wanted is told to end, and killed if it takes too long. What a worker of a former lease still says is dropped.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use spindle_common::PROTOCOL_VERSION;
+use spindle_common::execution::{FailureCause, FailureClass};
+use spindle_common::gateway::{
+    FromWorker, SlotRequest, TaskDeployment, TaskReport, TaskStateUpdate, ToJobManager,
+    ToTaskExecutor, ToWorker, WorkerHello,
+};
+use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId};
+use spindle_common::job_graph::ProgramSpec;
+use spindle_common::time::MonoTime;
+
+/// How long a worker may take from its start to its hello.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a worker may take to end when it was told to.
+pub const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// One worker process; a job may have one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct WorkerId(pub u64);
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub enum Input {
+    /// The JobManager says.
+    JobManager(ToTaskExecutor),
+    /// A worker says.
+    Worker(WorkerId, FromWorker),
+    /// A worker's stream broke; its process may end in a moment, if it has not.
+    WorkerDisconnected(WorkerId, String),
+    /// A worker's process ended, or could not be started: how, in words.
+    WorkerEnded(WorkerId, String),
+    /// The deadline has come.
+    Tick,
+}
+
+/// What is to be done about it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub enum Effect {
+    /// Tell the JobManager.
+    Tell(ToJobManager),
+    /// Tell it the memory of all processes, and these counters.
+    Heartbeat(Vec<TaskReport>),
+    /// Start a worker's process.
+    StartWorker {
+        /// To be known by this.
+        worker: WorkerId,
+        /// For this job.
+        job: JobId,
+        /// What to run.
+        program: ProgramSpec,
+        /// Settings of the job.
+        config: Vec<(String, String)>,
+    },
+    /// Tell a worker.
+    TellWorker(WorkerId, ToWorker),
+    /// Kill a worker's process; its end comes as an input.
+    KillWorker(WorkerId),
+    /// End this process.
+    Exit {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct TaskExecutor {
+    slots: u32,
+    allocations: BTreeMap<AllocationId, Allocation>,
+    /// One for each job that has a slot.
+    workers: BTreeMap<JobId, Worker>,
+    /// Those that are not wanted any more, and when they are killed if they have not been.
+    stopping: BTreeMap<WorkerId, Option<MonoTime>>,
+    last_worker: u64,
+    /// The last counters of each task that runs or ended since the last heartbeat.
+    reports: BTreeMap<(JobId, ExecutionAttemptId), TaskReport>,
+    heartbeat: Option<Heartbeat>,
+    shutting_down: Option<String>,
+}
+
+#[derive(Debug)]
+struct Allocation {
+    slot: u32,
+    job: JobId,
+}
+
+#[derive(Debug)]
+struct Worker {
+    id: WorkerId,
+    fingerprint: u64,
+    state: WorkerState,
+}
+
+#[derive(Debug)]
+enum WorkerState {
+    Starting {
+        until: MonoTime,
+    },
+    Ready {
+        data_address: String,
+    },
+    /// It ran, but its stream broke; killed if it does not end by itself.
+    Disconnected {
+        reason: String,
+        until: Option<MonoTime>,
+    },
+}
+
+#[derive(Debug)]
+struct Heartbeat {
+    interval: Duration,
+    next: MonoTime,
+}
+
+impl TaskExecutor {
+    /// With this many slots, all free.
+    pub const fn new(slots: u32) -> Self {
+        Self {
+            slots,
+            allocations: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            stopping: BTreeMap::new(),
+            last_worker: 0,
+            reports: BTreeMap::new(),
+            heartbeat: None,
+            shutting_down: None,
+        }
+    }
+
+    /// When [`Input::Tick`] is wanted.
+    pub fn deadline(&self) -> Option<MonoTime> {
+        let workers = self
+            .workers
+            .values()
+            .filter_map(|worker| match &worker.state {
+                WorkerState::Starting { until } => Some(*until),
+                WorkerState::Disconnected { until, .. } => *until,
+                WorkerState::Ready { .. } => None,
+            });
+        let stopping = self.stopping.values().filter_map(|until| *until);
+        let heartbeat = self.heartbeat.as_ref().map(|heartbeat| heartbeat.next);
+        workers.chain(stopping).chain(heartbeat).min()
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: MonoTime, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::JobManager(message) => self.handle_job_manager(now, message, out),
+            Input::Worker(id, message) => self.handle_worker(now, id, message, out),
+            Input::WorkerDisconnected(id, reason) => {
+                if let Some((_, worker)) = self.worker_mut(id) {
+                    let until = Some(now + STOP_GRACE);
+                    worker.state = WorkerState::Disconnected { reason, until };
+                }
+            }
+            Input::WorkerEnded(id, how) => self.handle_worker_end(id, &how, out),
+            Input::Tick => self.handle_tick(now, out),
+        }
+    }
+
+    fn handle_job_manager(
+        &mut self,
+        now: MonoTime,
+        message: ToTaskExecutor,
+        out: &mut Vec<Effect>,
+    ) {
+        match message {
+            ToTaskExecutor::Registered {
+                heartbeat_interval_ms,
+            } => {
+                let interval = Duration::from_millis(heartbeat_interval_ms.max(1));
+                self.heartbeat = Some(Heartbeat {
+                    interval,
+                    next: now,
+                });
+            }
+            ToTaskExecutor::RequestSlot(request) => self.handle_request(now, request, out),
+            ToTaskExecutor::FreeSlot { allocation } => self.handle_free(now, allocation, out),
+            ToTaskExecutor::SubmitTask(deployment) => self.handle_submit(deployment, out),
+            ToTaskExecutor::CancelTask { job, execution } => {
+                self.tell_ready(job, ToWorker::CancelTask { execution }, out);
+            }
+            ToTaskExecutor::CommitTask { job, execution } => {
+                self.tell_ready(job, ToWorker::CommitTask { execution }, out);
+            }
+            ToTaskExecutor::ShutDown { reason } => {
+                self.allocations.clear();
+                for (_, worker) in std::mem::take(&mut self.workers) {
+                    self.stop(now, &worker, out);
+                }
+                self.shutting_down = Some(reason);
+                self.exit_when_empty(out);
+            }
+        }
+    }
+
+    fn handle_request(&mut self, now: MonoTime, request: SlotRequest, out: &mut Vec<Effect>) {
+        let SlotRequest {
+            allocation,
+            slot,
+            job,
+            program,
+            graph_fingerprint,
+            config,
+        } = request;
+        if self.allocations.contains_key(&allocation) {
+            tracing::warn!(%allocation, "slot was requested twice");
+            return;
+        }
+        let holder = self.allocations.values().find(|held| held.slot == slot);
+        let refusal = if self.shutting_down.is_some() {
+            Some("the TaskExecutor is shutting down".to_owned())
+        } else if slot >= self.slots {
+            Some(format!(
+                "there is no slot {slot}: the TaskExecutor has {}",
+                self.slots
+            ))
+        } else {
+            holder.map(|held| format!("slot {slot} is leased to job {}", held.job))
+        };
+        if let Some(message) = refusal {
+            let cause = FailureCause {
+                class: FailureClass::Retry,
+                operator: None,
+                message,
+            };
+            out.push(Effect::Tell(ToJobManager::SlotUnavailable {
+                allocation,
+                job,
+                cause,
+            }));
+            return;
+        }
+        self.allocations
+            .insert(allocation, Allocation { slot, job });
+        match self.workers.get(&job) {
+            None => {
+                self.last_worker += 1;
+                let id = WorkerId(self.last_worker);
+                let state = WorkerState::Starting {
+                    until: now + HELLO_TIMEOUT,
+                };
+                self.workers.insert(
+                    job,
+                    Worker {
+                        id,
+                        fingerprint: graph_fingerprint,
+                        state,
+                    },
+                );
+                out.push(Effect::StartWorker {
+                    worker: id,
+                    job,
+                    program,
+                    config,
+                });
+            }
+            Some(Worker {
+                state: WorkerState::Ready { data_address },
+                ..
+            }) => {
+                let data_address = data_address.clone();
+                out.push(Effect::Tell(ToJobManager::OfferSlot {
+                    allocation,
+                    job,
+                    data_address,
+                }));
+            }
+            // Offered when it is ready; lost with the worker if it never is.
+            Some(_) => {}
+        }
+    }
+
+    fn handle_free(&mut self, now: MonoTime, allocation: AllocationId, out: &mut Vec<Effect>) {
+        let Some(Allocation { job, .. }) = self.allocations.remove(&allocation) else {
+            tracing::debug!(%allocation, "dropped the end of an unknown lease");
+            return;
+        };
+        if self.allocations.values().all(|held| held.job != job)
+            && let Some(worker) = self.workers.remove(&job)
+        {
+            self.stop(now, &worker, out);
+        }
+    }
+
+    fn handle_submit(&self, deployment: Box<TaskDeployment>, out: &mut Vec<Effect>) {
+        let leased = self
+            .allocations
+            .get(&deployment.allocation)
+            .is_some_and(|held| held.job == deployment.job);
+        if leased {
+            self.tell_ready(deployment.job, ToWorker::SubmitTask(deployment), out);
+        } else {
+            tracing::warn!(allocation = %deployment.allocation, execution = %deployment.execution, "dropped a task for an unknown lease");
+        }
+    }
+
+    fn tell_ready(&self, job: JobId, message: ToWorker, out: &mut Vec<Effect>) {
+        match self.workers.get(&job) {
+            Some(Worker {
+                id,
+                state: WorkerState::Ready { .. },
+                ..
+            }) => out.push(Effect::TellWorker(*id, message)),
+            Some(_) | None => {
+                tracing::debug!(%job, ?message, "dropped a message for a job without a worker")
+            }
+        }
+    }
+
+    fn handle_worker(
+        &mut self,
+        now: MonoTime,
+        id: WorkerId,
+        message: FromWorker,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some((job, worker)) = self.worker_mut(id) else {
+            return;
+        };
+        match message {
+            FromWorker::Hello(hello) => match check_hello(job, worker.fingerprint, hello) {
+                Ok(data_address) if matches!(worker.state, WorkerState::Starting { .. }) => {
+                    worker.state = WorkerState::Ready {
+                        data_address: data_address.clone(),
+                    };
+                    for allocation in self.allocations_of(job) {
+                        let data_address = data_address.clone();
+                        out.push(Effect::Tell(ToJobManager::OfferSlot {
+                            allocation,
+                            job,
+                            data_address,
+                        }));
+                    }
+                }
+                Ok(_) => tracing::warn!(%job, "a worker said hello twice"),
+                Err(cause) => {
+                    self.refuse_slots(job, &cause, out);
+                    if let Some(worker) = self.workers.remove(&job) {
+                        self.stopping.insert(worker.id, Some(now + STOP_GRACE));
+                        out.push(Effect::TellWorker(worker.id, ToWorker::ShutDown));
+                    }
+                }
+            },
+            FromWorker::TaskState(update) => self.handle_task_state(job, update, out),
+            FromWorker::Report(reports) => {
+                for report in reports {
+                    self.reports
+                        .insert((job, report.execution), TaskReport { job, ..report });
+                }
+            }
+        }
+    }
+
+    fn handle_task_state(&mut self, job: JobId, update: TaskStateUpdate, out: &mut Vec<Effect>) {
+        let ended = update.state.is_terminal();
+        let report = TaskReport {
+            job,
+            execution: update.execution,
+            metrics: update.metrics,
+        };
+        self.reports.insert((job, update.execution), report);
+        out.push(Effect::Tell(ToJobManager::TaskState(TaskStateUpdate {
+            job,
+            ..update
+        })));
+        if ended && self.heartbeat.is_some() {
+            out.push(self.heartbeat());
+        }
+    }
+
+    fn handle_worker_end(&mut self, id: WorkerId, how: &str, out: &mut Vec<Effect>) {
+        if self.stopping.remove(&id).is_some() {
+            self.exit_when_empty(out);
+            return;
+        }
+        let Some((job, _)) = self.worker_mut(id) else {
+            return;
+        };
+        let Some(worker) = self.workers.remove(&job) else {
+            return;
+        };
+        self.reports.retain(|(owner, _), _| *owner != job);
+        let message = match &worker.state {
+            WorkerState::Starting { .. } => {
+                format!("the worker of the job did not start: it {how}")
+            }
+            WorkerState::Ready { .. } => format!("the worker of the job {how}"),
+            WorkerState::Disconnected {
+                reason,
+                until: None,
+            } => {
+                format!("the worker of the job was killed, for its stream had broken: {reason}")
+            }
+            WorkerState::Disconnected { until: Some(_), .. } => {
+                format!("the worker of the job {how}")
+            }
+        };
+        let cause = FailureCause {
+            class: FailureClass::Restart,
+            operator: None,
+            message,
+        };
+        if matches!(worker.state, WorkerState::Starting { .. }) {
+            self.refuse_slots(job, &cause, out);
+        } else {
+            self.allocations.retain(|_, held| held.job != job);
+            out.push(Effect::Tell(ToJobManager::WorkerLost { job, cause }));
+        }
+    }
+
+    fn handle_tick(&mut self, now: MonoTime, out: &mut Vec<Effect>) {
+        for (&id, until) in &mut self.stopping {
+            if until.take_if(|until| *until <= now).is_some() {
+                out.push(Effect::KillWorker(id));
+            }
+        }
+        let mut silent = Vec::new();
+        for (&job, worker) in &mut self.workers {
+            match &mut worker.state {
+                WorkerState::Starting { until } if *until <= now => silent.push(job),
+                WorkerState::Disconnected { until, .. } => {
+                    if until.take_if(|until| *until <= now).is_some() {
+                        out.push(Effect::KillWorker(worker.id));
+                    }
+                }
+                WorkerState::Starting { .. } | WorkerState::Ready { .. } => {}
+            }
+        }
+        for job in silent {
+            let message = format!(
+                "the worker of the job did not say hello within {} s",
+                HELLO_TIMEOUT.as_secs()
+            );
+            let cause = FailureCause {
+                class: FailureClass::Restart,
+                operator: None,
+                message,
+            };
+            self.refuse_slots(job, &cause, out);
+            if let Some(worker) = self.workers.remove(&job) {
+                self.stopping.insert(worker.id, None);
+                out.push(Effect::KillWorker(worker.id));
+            }
+        }
+        if let Some(heartbeat) = &mut self.heartbeat
+            && heartbeat.next <= now
+        {
+            heartbeat.next = now + heartbeat.interval;
+            out.push(self.heartbeat());
+        }
+    }
+
+    fn heartbeat(&mut self) -> Effect {
+        Effect::Heartbeat(std::mem::take(&mut self.reports).into_values().collect())
+    }
+
+    /// Lets a worker go whose job has no slot here any more.
+    fn stop(&mut self, now: MonoTime, worker: &Worker, out: &mut Vec<Effect>) {
+        match worker.state {
+            WorkerState::Ready { .. } => {
+                self.stopping.insert(worker.id, Some(now + STOP_GRACE));
+                out.push(Effect::TellWorker(worker.id, ToWorker::ShutDown));
+            }
+            WorkerState::Starting { .. } | WorkerState::Disconnected { .. } => {
+                self.stopping.insert(worker.id, None);
+                out.push(Effect::KillWorker(worker.id));
+            }
+        }
+    }
+
+    fn refuse_slots(&mut self, job: JobId, cause: &FailureCause, out: &mut Vec<Effect>) {
+        for allocation in self.allocations_of(job) {
+            self.allocations.remove(&allocation);
+            out.push(Effect::Tell(ToJobManager::SlotUnavailable {
+                allocation,
+                job,
+                cause: cause.clone(),
+            }));
+        }
+    }
+
+    fn exit_when_empty(&self, out: &mut Vec<Effect>) {
+        if let Some(reason) = &self.shutting_down
+            && self.stopping.is_empty()
+        {
+            out.push(Effect::Exit {
+                reason: reason.clone(),
+            });
+        }
+    }
+
+    fn allocations_of(&self, job: JobId) -> Vec<AllocationId> {
+        self.allocations
+            .iter()
+            .filter(|(_, held)| held.job == job)
+            .map(|(&allocation, _)| allocation)
+            .collect()
+    }
+
+    fn worker_mut(&mut self, id: WorkerId) -> Option<(JobId, &mut Worker)> {
+        self.workers
+            .iter_mut()
+            .find(|(_, worker)| worker.id == id)
+            .map(|(&job, worker)| (job, worker))
+    }
+}
+
+/// The data address of a worker whose program is the one that was submitted.
+fn check_hello(job: JobId, fingerprint: u64, hello: WorkerHello) -> Result<String, FailureCause> {
+    let refuse = |message| FailureCause {
+        class: FailureClass::FailJob,
+        operator: None,
+        message,
+    };
+    if hello.protocol_version != PROTOCOL_VERSION {
+        let version = hello.protocol_version;
+        return Err(refuse(format!(
+            "the program speaks version {version} of the worker protocol, this cluster {PROTOCOL_VERSION}: build it against the same release"
+        )));
+    }
+    if hello.job != job {
+        return Err(refuse(format!(
+            "the worker was started for job {job}, but says it is of job {}",
+            hello.job
+        )));
+    }
+    if hello.graph? != fingerprint {
+        return Err(refuse(
+            "the program built another dataflow in its worker than when it was submitted: it has to build the same from the same arguments"
+                .to_owned(),
+        ));
+    }
+    Ok(hello.data_address)
+}
+
+#[cfg(test)]
+mod tests;
