@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::frame;
+use crate::conf::{ConfError, Configuration, Origin, TimeUnit};
 use crate::sasl::Qop;
+
+const PROTECTION: &str = "hadoop.rpc.protection";
 
 /// Time-outs, limits and retries of a [`Client`](super::Client). The defaults are Hadoop's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +38,62 @@ impl Default for ClientConfig {
             protection: vec![Qop::Auth, Qop::Integrity, Qop::Privacy],
             retry: RetryPolicy::default(),
         }
+    }
+}
+
+impl ClientConfig {
+    /// Takes what `core-site.xml` says of time-outs, pings and `hadoop.rpc.protection`.
+    ///
+    /// A protection that nobody set is left open, so that the server's own is taken.
+    ///
+    /// # Errors
+    /// When a value is none.
+    pub fn from_configuration(conf: &Configuration) -> Result<Self, ConfError> {
+        let default = Self::default();
+        let duration = |key, default| conf.get_duration(key, default, TimeUnit::Milliseconds);
+        let call_timeout = duration("ipc.client.rpc-timeout.ms", default.call_timeout)?;
+        Ok(Self {
+            connect_timeout: duration("ipc.client.connect.timeout", default.connect_timeout)?,
+            // Hadoop's 0 is "for ever".
+            call_timeout: if call_timeout.is_zero() {
+                Duration::MAX
+            } else {
+                call_timeout
+            },
+            ping_interval: duration("ipc.ping.interval", default.ping_interval)?,
+            protection: protection(conf)?.unwrap_or(default.protection),
+            ..default
+        })
+    }
+}
+
+fn protection(conf: &Configuration) -> Result<Option<Vec<Qop>>, ConfError> {
+    let Some(value) = conf
+        .try_get(PROTECTION)?
+        .filter(|value| value.origin != Origin::Default)
+    else {
+        return Ok(None);
+    };
+    let qop = |name: &str| match name.to_ascii_lowercase().as_str() {
+        "authentication" => Some(Qop::Auth),
+        "integrity" => Some(Qop::Integrity),
+        "privacy" => Some(Qop::Privacy),
+        _ => None,
+    };
+    let names = value
+        .text
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
+    match names.map(qop).collect::<Option<Vec<_>>>() {
+        Some(wanted) if wanted.is_empty() => Ok(None),
+        Some(wanted) => Ok(Some(wanted)),
+        None => Err(ConfError::Invalid {
+            key: PROTECTION.to_owned(),
+            value: value.text,
+            origin: value.origin,
+            expected: "a list of authentication, integrity and privacy".to_owned(),
+        }),
     }
 }
 
@@ -94,5 +153,31 @@ mod tests {
             .map(|n| policy.pause_after(n).as_millis())
             .into();
         assert_eq!(pauses, [100, 200, 350, 350]);
+    }
+
+    #[test]
+    fn the_site_files_say_how_long_and_how_protected() {
+        let mut conf = Configuration::new();
+        let config = ClientConfig::from_configuration(&conf).unwrap();
+        assert_eq!(
+            config,
+            ClientConfig::default(),
+            "Hadoop's defaults are ours"
+        );
+        conf.set(PROTECTION, "privacy, integrity");
+        conf.set("ipc.client.rpc-timeout.ms", "0");
+        conf.set("ipc.client.connect.timeout", "5s");
+        let config = ClientConfig::from_configuration(&conf).unwrap();
+        assert_eq!(config.protection, [Qop::Privacy, Qop::Integrity]);
+        assert_eq!(config.call_timeout, Duration::MAX);
+        assert_eq!(config.connect_timeout, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn an_unknown_protection_is_named() {
+        let mut conf = Configuration::new();
+        conf.set(PROTECTION, "secret");
+        let error = ClientConfig::from_configuration(&conf).unwrap_err();
+        assert!(error.to_string().contains(PROTECTION), "{error}");
     }
 }

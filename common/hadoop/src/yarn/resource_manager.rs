@@ -2,7 +2,7 @@
 
 use super::failover::{FailoverClient, FailoverPolicy, ResourceManagers};
 use super::{APPLICATION_CLIENT, ApplicationAttemptId, ApplicationId, YarnError};
-use crate::ipc::{Auth, ClientConfig, Method};
+use crate::ipc::{Auth, ClientConfig, IpcError, Method};
 use crate::proto::common::{
     CancelDelegationTokenRequest, CancelDelegationTokenResponse, GetDelegationTokenRequest,
     GetDelegationTokenResponse, RenewDelegationTokenRequest, RenewDelegationTokenResponse,
@@ -73,6 +73,29 @@ impl ResourceManagerClient {
         Self {
             rm: FailoverClient::new(&rms, APPLICATION_CLIENT, &auth, &config, policy),
         }
+    }
+
+    /// Makes any call of ApplicationClientProtocol, for methods that have no function here.
+    ///
+    /// ```no_run
+    /// # async fn run(rm: spindle_hadoop::yarn::ResourceManagerClient) -> Result<(), spindle_hadoop::ipc::IpcError> {
+    /// use spindle_hadoop::ipc::Method;
+    /// use spindle_hadoop::proto::yarn::{GetClusterNodeLabelsRequest, GetClusterNodeLabelsResponse};
+    ///
+    /// let method = Method::idempotent("getClusterNodeLabels");
+    /// let labels: GetClusterNodeLabelsResponse = rm.call(method, &GetClusterNodeLabelsRequest {}).await?;
+    /// # let _ = labels; Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn call<Q, R>(&self, method: Method, request: &Q) -> Result<R, IpcError>
+    where
+        Q: prost::Message,
+        R: prost::Message + Default,
+    {
+        self.rm.call(method, request).await
     }
 
     /// Asks for a fresh application id.
