@@ -24,8 +24,8 @@ use spindle_hadoop::token::Credentials;
 use spindle_hadoop::yarn::{
     ApplicationMasterClient, FailoverPolicy, NodeManagerClient, Registration, ResourceManagers,
 };
-use spindle_jobmanager::JobManager;
 use spindle_jobmanager::message::FinalStatus;
+use spindle_jobmanager::{ClusterMode, JobManager, JobManagerConfig};
 use spindle_rpc::{Secret, serve_job_manager};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -190,9 +190,11 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
     };
 
     let fencing = FencingToken(u64::from(attempt.attempt));
-    let machine = JobManager::new(settings::job_manager(
+    let machine = JobManager::new(JobManagerConfig::of(
         &told.config,
-        told.spec.attached,
+        ClusterMode::PerJob {
+            attached: told.spec.attached,
+        },
         fencing,
     ));
     let (driver, handle) = ClusterDriver::new(machine, Clock::start());

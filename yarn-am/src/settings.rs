@@ -1,65 +1,10 @@
 //! From what the client sent to the settings of the parts.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use spindle_cluster::rest::Viewers;
-use spindle_common::config::{Config, RestartConfig};
-use spindle_common::id::FencingToken;
 use spindle_hadoop::conf::{ConfError, Configuration};
 use spindle_hadoop::proto::yarn as pb;
-use spindle_jobmanager::{ClusterMode, JobManagerConfig, RestartStrategy};
-
-/// TaskExecutors report at least this often: their reports carry the counters that people watch.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// Stands for a time-out that was switched off.
-const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-
-/// Settings of the JobManager.
-pub(crate) fn job_manager(
-    config: &Config,
-    attached: bool,
-    fencing: FencingToken,
-) -> JobManagerConfig {
-    let heartbeat = config.heartbeat();
-    let task_manager = config.task_manager();
-    let job_manager = config.job_manager();
-    JobManagerConfig {
-        mode: ClusterMode::PerJob { attached },
-        fencing,
-        profile: config.yarn().container,
-        slots_per_task_manager: task_manager.slots,
-        restart: restart(config.restart()),
-        heartbeat_interval: heartbeat.interval.min(REPORT_INTERVAL),
-        heartbeat_timeout: heartbeat.timeout,
-        registration_timeout: job_manager.registration_timeout,
-        cancellation_timeout: task_manager.cancellation_timeout.unwrap_or(NEVER),
-        max_start_failures: job_manager.start_worker_max_failures,
-        ..JobManagerConfig::default()
-    }
-}
-
-fn restart(config: RestartConfig) -> RestartStrategy {
-    match config {
-        RestartConfig::None => RestartStrategy::None,
-        RestartConfig::FixedDelay { attempts, delay } => {
-            RestartStrategy::FixedDelay { attempts, delay }
-        }
-        RestartConfig::ExponentialDelay {
-            initial_backoff,
-            max_backoff,
-            backoff_multiplier,
-            reset_backoff_threshold,
-            attempts,
-        } => RestartStrategy::ExponentialDelay {
-            initial_backoff,
-            max_backoff,
-            backoff_multiplier,
-            reset_backoff_threshold,
-            attempts_before_reset: attempts,
-        },
-    }
-}
 
 /// Hosts whose word on the user is taken: the web proxy, else every ResourceManager's own.
 pub(crate) fn proxy_hosts(hadoop: &Configuration) -> Result<BTreeSet<String>, ConfError> {
@@ -119,32 +64,6 @@ pub(crate) fn viewers(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn config(pairs: &[(&str, &str)]) -> Config {
-        let pairs: Vec<_> = pairs
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
-        Config::from_pairs(&pairs).unwrap()
-    }
-
-    #[test]
-    fn the_job_manager_gets_what_was_configured() {
-        let config = config(&[
-            ("taskmanager.memory.process.size", "300m"),
-            ("taskmanager.numberOfTaskSlots", "3"),
-            ("restart-strategy.type", "none"),
-            ("heartbeat.interval", "200 ms"),
-            ("task.cancellation.timeout", "0"),
-        ]);
-        let settings = job_manager(&config, true, FencingToken(2));
-        assert_eq!(settings.profile.memory.as_mib_ceil(), 300);
-        assert_eq!(settings.slots_per_task_manager, 3);
-        assert_eq!(settings.restart, RestartStrategy::None);
-        assert_eq!(settings.heartbeat_interval, Duration::from_millis(200));
-        assert_eq!(settings.cancellation_timeout, NEVER);
-        assert_eq!(settings.mode, ClusterMode::PerJob { attached: true });
-    }
 
     #[test]
     fn the_proxy_is_the_resource_manager_unless_it_has_an_address_of_its_own() {

@@ -124,7 +124,9 @@ impl TaskError {
     /// What it calls for.
     pub const fn failure_class(&self) -> FailureClass {
         match self {
-            Self::Cancelled | Self::PeerLost { .. } => FailureClass::Restart,
+            // Whoever is gone has a cause of its own, which counts for more than this one.
+            Self::PeerLost { .. } => FailureClass::Retry,
+            Self::Cancelled => FailureClass::Restart,
             Self::Operator { class, .. } => *class,
             Self::Codec { .. } => FailureClass::FailJob,
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use spindle_common::config::{Config, RestartConfig};
 use spindle_common::id::FencingToken;
 use spindle_common::resource::{ByteSize, ResourceProfile};
 
@@ -17,33 +18,6 @@ pub enum ClusterMode {
     Session,
 }
 
-/// When a job whose task failed is started again, and when it is given up. Flink: `restart-strategy`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum RestartStrategy {
-    /// Never again.
-    None,
-    /// A number of times, each after the same delay.
-    FixedDelay {
-        /// How many times in the life of the job.
-        attempts: u32,
-        /// From the end of the last task to the restart.
-        delay: Duration,
-    },
-    /// After a delay that grows with each failure.
-    ExponentialDelay {
-        /// The first delay.
-        initial_backoff: Duration,
-        /// No delay is longer.
-        max_backoff: Duration,
-        /// How much longer each delay is than the one before.
-        backoff_multiplier: f64,
-        /// After this long without a failure the delay is the first one again.
-        reset_backoff_threshold: Duration,
-        /// How many failures in a row, without such a quiet time between them, are borne; no limit if absent.
-        attempts_before_reset: Option<u32>,
-    },
-}
-
 /// Settings of the JobManager.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobManagerConfig {
@@ -56,7 +30,7 @@ pub struct JobManagerConfig {
     /// Slots that each TaskManager is expected to have, at least 1.
     pub slots_per_task_manager: u32,
     /// What follows on a failed task.
-    pub restart: RestartStrategy,
+    pub restart: RestartConfig,
     /// How often a TaskExecutor reports.
     pub heartbeat_interval: Duration,
     /// After how much silence a TaskExecutor is taken for lost.
@@ -83,7 +57,7 @@ impl Default for JobManagerConfig {
                 vcores: 1,
             },
             slots_per_task_manager: 1,
-            restart: RestartStrategy::FixedDelay {
+            restart: RestartConfig::FixedDelay {
                 attempts: 3,
                 delay: Duration::from_secs(1),
             },
@@ -95,5 +69,56 @@ impl Default for JobManagerConfig {
             node_avoidance: Duration::from_secs(60),
             client_linger: Duration::from_secs(3),
         }
+    }
+}
+
+/// Stands for a time-out that was switched off.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+impl JobManagerConfig {
+    /// What a configuration says; mode and attempt are the process's own.
+    pub fn of(config: &Config, mode: ClusterMode, fencing: FencingToken) -> Self {
+        let heartbeat = config.heartbeat();
+        let task_manager = config.task_manager();
+        let job_manager = config.job_manager();
+        Self {
+            mode,
+            fencing,
+            profile: config.yarn().container,
+            slots_per_task_manager: task_manager.slots,
+            restart: config.restart(),
+            heartbeat_interval: heartbeat.interval,
+            heartbeat_timeout: heartbeat.timeout,
+            registration_timeout: job_manager.registration_timeout,
+            cancellation_timeout: task_manager.cancellation_timeout.unwrap_or(NEVER),
+            max_start_failures: job_manager.start_worker_max_failures,
+            ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_job_manager_gets_what_was_configured() {
+        let pairs = [
+            ("taskmanager.memory.process.size", "300m"),
+            ("taskmanager.numberOfTaskSlots", "3"),
+            ("restart-strategy.type", "none"),
+            ("heartbeat.interval", "200 ms"),
+            ("task.cancellation.timeout", "0"),
+        ];
+        let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let config = Config::from_pairs(&pairs).unwrap();
+        let mode = ClusterMode::PerJob { attached: true };
+        let settings = JobManagerConfig::of(&config, mode, FencingToken(2));
+        assert_eq!(settings.profile.memory.as_mib_ceil(), 300);
+        assert_eq!(settings.slots_per_task_manager, 3);
+        assert_eq!(settings.restart, RestartConfig::None);
+        assert_eq!(settings.heartbeat_interval, Duration::from_millis(200));
+        assert_eq!(settings.cancellation_timeout, NEVER);
+        assert_eq!(settings.mode, mode);
     }
 }

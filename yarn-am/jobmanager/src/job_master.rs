@@ -8,13 +8,13 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use spindle_common::config::RestartConfig;
 use spindle_common::execution::{ExecutionState, FailureCause, FailureClass, JobStatus};
 use spindle_common::gateway::{TaskMetricsSnapshot, TaskStateUpdate, ToTaskExecutor};
 use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId, ResourceId};
 use spindle_common::job_graph::JobGraph;
 use spindle_common::time::MonoTime;
 
-use crate::config::RestartStrategy;
 use crate::execution_graph::{ExecutionGraph, HeldSlot};
 use crate::job_master::restart::RestartBackoff;
 use crate::machine::{Machine, Outbox};
@@ -138,7 +138,7 @@ impl JobMaster {
     pub(crate) fn new(
         job: JobId,
         graph: JobGraph,
-        restart: RestartStrategy,
+        restart: RestartConfig,
         cancellation_timeout: Duration,
         now: MonoTime,
     ) -> Self {

@@ -13,6 +13,6 @@ pub mod machine;
 pub mod message;
 mod resource_manager;
 
-pub use config::{ClusterMode, JobManagerConfig, RestartStrategy};
+pub use config::{ClusterMode, JobManagerConfig};
 pub use job_manager::JobManager;
 pub use machine::{Machine, Outbox};

@@ -11,8 +11,9 @@ use spindle_common::job_graph::{
     ProgramSpec, SourceSplit,
 };
 
-use crate::config::{ClusterMode, JobManagerConfig, RestartStrategy};
+use crate::config::{ClusterMode, JobManagerConfig};
 use script::check;
+use spindle_common::config::RestartConfig;
 
 /// The job of the stories: `src` feeds `sink`, `p` subtasks of each.
 fn submission(p: u32, job: u8) -> JobSubmission {
@@ -61,7 +62,7 @@ fn per_job() -> JobManagerConfig {
 
 fn no_restart() -> JobManagerConfig {
     JobManagerConfig {
-        restart: RestartStrategy::None,
+        restart: RestartConfig::None,
         ..per_job()
     }
 }
@@ -260,7 +261,7 @@ story!(
 story!(
     when_no_restart_is_left_the_job_fails_with_its_last_cause,
     JobManagerConfig {
-        restart: RestartStrategy::FixedDelay {
+        restart: RestartConfig::FixedDelay {
             attempts: 1,
             delay: Duration::ZERO,
         },

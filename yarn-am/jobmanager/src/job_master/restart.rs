@@ -2,21 +2,20 @@
 
 use std::time::Duration;
 
+use spindle_common::config::RestartConfig;
 use spindle_common::time::MonoTime;
-
-use crate::config::RestartStrategy;
 
 /// A restart strategy and what it has to remember.
 #[derive(Debug)]
 pub(crate) struct RestartBackoff {
-    strategy: RestartStrategy,
+    strategy: RestartConfig,
     failures: u32,
     backoff: Duration,
     last_failure: Option<MonoTime>,
 }
 
 impl RestartBackoff {
-    pub(crate) const fn new(strategy: RestartStrategy) -> Self {
+    pub(crate) const fn new(strategy: RestartConfig) -> Self {
         Self {
             strategy,
             failures: 0,
@@ -28,17 +27,17 @@ impl RestartBackoff {
     /// Counts a failure; answers the delay until the restart, or nothing if there is to be none.
     pub(crate) fn failed(&mut self, now: MonoTime) -> Option<Duration> {
         match self.strategy {
-            RestartStrategy::None => None,
-            RestartStrategy::FixedDelay { attempts, delay } => {
+            RestartConfig::None => None,
+            RestartConfig::FixedDelay { attempts, delay } => {
                 self.failures += 1;
                 (self.failures <= attempts).then_some(delay)
             }
-            RestartStrategy::ExponentialDelay {
+            RestartConfig::ExponentialDelay {
                 initial_backoff,
                 max_backoff,
                 backoff_multiplier,
                 reset_backoff_threshold,
-                attempts_before_reset,
+                attempts,
             } => {
                 let quiet_since = self.last_failure.map(|at| at + self.backoff);
                 if quiet_since.is_none_or(|at| now.since(at) >= reset_backoff_threshold) {
@@ -50,7 +49,7 @@ impl RestartBackoff {
                 }
                 self.last_failure = Some(now);
                 self.failures += 1;
-                attempts_before_reset
+                attempts
                     .is_none_or(|limit| self.failures <= limit)
                     .then_some(self.backoff)
             }
@@ -65,7 +64,7 @@ mod tests {
     #[test]
     fn a_fixed_delay_is_given_as_often_as_allowed() {
         let delay = Duration::from_secs(2);
-        let mut backoff = RestartBackoff::new(RestartStrategy::FixedDelay { attempts: 2, delay });
+        let mut backoff = RestartBackoff::new(RestartConfig::FixedDelay { attempts: 2, delay });
         let now = MonoTime::ZERO;
         let given: Vec<_> = (0..3).map(|_| backoff.failed(now)).collect();
         assert_eq!(given, [Some(delay), Some(delay), None]);
@@ -73,12 +72,12 @@ mod tests {
 
     #[test]
     fn an_exponential_delay_grows_to_its_limit_and_starts_again_after_a_quiet_time() {
-        let mut backoff = RestartBackoff::new(RestartStrategy::ExponentialDelay {
+        let mut backoff = RestartBackoff::new(RestartConfig::ExponentialDelay {
             initial_backoff: Duration::from_secs(1),
             max_backoff: Duration::from_secs(3),
             backoff_multiplier: 2.0,
             reset_backoff_threshold: Duration::from_secs(60),
-            attempts_before_reset: Some(4),
+            attempts: Some(4),
         });
         let mut at = |second: u64| {
             let delay = backoff.failed(MonoTime::from_millis(second * 1000));

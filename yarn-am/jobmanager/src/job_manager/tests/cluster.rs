@@ -17,7 +17,7 @@ use spindle_common::time::MonoTime;
 
 use super::script::job;
 use super::submission;
-use crate::config::{ClusterMode, JobManagerConfig, RestartStrategy};
+use crate::config::{ClusterMode, JobManagerConfig};
 use crate::job_manager::JobManager;
 use crate::machine::{Machine, Outbox};
 use crate::message::{
@@ -25,6 +25,7 @@ use crate::message::{
 };
 use executor::Executor;
 use observer::Observer;
+use spindle_common::config::RestartConfig;
 
 /// What chance does next. The number picks one of those that it can happen to.
 #[derive(Debug, Clone, Copy)]
@@ -498,7 +499,7 @@ fn config() -> impl Strategy<Value = JobManagerConfig> {
         |(slots, attached, attempts, delay)| JobManagerConfig {
             mode: ClusterMode::PerJob { attached },
             slots_per_task_manager: slots,
-            restart: RestartStrategy::FixedDelay {
+            restart: RestartConfig::FixedDelay {
                 attempts,
                 delay: Duration::from_millis(delay),
             },
