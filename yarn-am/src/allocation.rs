@@ -148,8 +148,13 @@ impl Allocation {
     pub fn request(&mut self, progress: f32) -> pb::AllocateRequest {
         let wanted = self.wanted();
         let mut ask = Vec::new();
+        // What is refused has a size that would fail the whole call, even for no container.
+        let askable = self
+            .plan
+            .as_ref()
+            .filter(|plan| self.refusal(plan).is_none());
         if self.owed != Some(wanted)
-            && let Some(plan) = &self.plan
+            && let Some(plan) = askable
         {
             ask.push(pb::ResourceRequest {
                 priority: Some(pb::Priority {
@@ -172,11 +177,12 @@ impl Allocation {
         };
         let additions = difference(&blacklist, &self.blacklist);
         let removals = difference(&self.blacklist, &blacklist);
-        let blacklist_request =
-            (!additions.is_empty() || !removals.is_empty()).then(|| pb::ResourceBlacklistRequest {
+        let blacklist_request = (!additions.is_empty() || !removals.is_empty()).then_some(
+            pb::ResourceBlacklistRequest {
                 blacklist_additions: additions,
                 blacklist_removals: removals,
-            });
+            },
+        );
         self.blacklist = blacklist;
         let unsent = self.released.iter_mut().filter(|(_, sent)| !**sent);
         let release = unsent
@@ -231,24 +237,19 @@ impl Allocation {
     fn refusal(&self, plan: &ContainerPlan) -> Option<String> {
         let largest = self.largest?;
         let profile = plan.profile;
-        let (key, what, most) = if profile.memory > largest.memory {
+        let (key, most) = if profile.memory > largest.memory {
             (
                 "taskmanager.memory.process.size",
-                "memory",
                 largest.memory.to_string(),
             )
         } else if profile.vcores > largest.vcores {
-            (
-                "yarn.containers.vcores",
-                "vcores",
-                largest.vcores.to_string(),
-            )
+            ("yarn.containers.vcores", largest.vcores.to_string())
         } else {
             return None;
         };
         Some(format!(
             "a TaskManager's container of {profile} is larger than the largest that this cluster gives, {largest}; \
-             lower {key} ({what}) to {most} or less"
+             lower {key} to {most} or less"
         ))
     }
 

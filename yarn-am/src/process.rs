@@ -46,6 +46,8 @@ const WORKER_THREADS: usize = 2;
 const ACCEPTED: usize = 64;
 /// The ResourceManager is tried this long in one call; between calls the JobManager's wishes are looked at.
 const RM_ROUND: Duration = Duration::from_secs(5);
+/// TaskExecutors report at least this often: their reports carry the counters that people watch.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const NM_PATIENCE: Duration = Duration::from_secs(15);
 /// After TERM YARN waits this long, by default, before it kills.
 const LAST_MOMENTS: Duration = Duration::from_millis(200);
@@ -190,13 +192,12 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
     };
 
     let fencing = FencingToken(u64::from(attempt.attempt));
-    let machine = JobManager::new(JobManagerConfig::of(
-        &told.config,
-        ClusterMode::PerJob {
-            attached: told.spec.attached,
-        },
-        fencing,
-    ));
+    let mode = ClusterMode::PerJob {
+        attached: told.spec.attached,
+    };
+    let mut settings = JobManagerConfig::of(&told.config, mode, fencing);
+    settings.heartbeat_interval = settings.heartbeat_interval.min(REPORT_INTERVAL);
+    let machine = JobManager::new(settings);
     let (driver, handle) = ClusterDriver::new(machine, Clock::start());
     let yarn = told.config.yarn();
     let task_manager = told.config.task_manager();

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use spindle_cluster::{Outcome, ResourceDriver};
 use spindle_common::id::ResourceId;
+use spindle_hadoop::ipc::ExceptionClass;
 use spindle_hadoop::proto::yarn as pb;
-use spindle_hadoop::yarn::{AmError, ApplicationMasterClient, NodeManagerClient, Registration};
+use spindle_hadoop::yarn::{
+    AmError, ApplicationMasterClient, NmError, NodeManagerClient, Registration,
+};
 use spindle_jobmanager::message::{FinalStatus, ResourceEffect, ResourceEvent, View};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -189,7 +192,11 @@ impl YarnActor {
                 Ok(())
             }
             // The client repeats a request without answer by itself; saying all again is safe whatever became of it.
-            other => {
+            other @ (AmError::NoToken
+            | AmError::AlreadyRegistered(_)
+            | AmError::NotUnregistered(_)
+            | AmError::Ipc(_)
+            | _) => {
                 let since = *self.away_since.get_or_insert_with(Instant::now);
                 tracing::warn!(error = report(&other), "heartbeat failed");
                 if since.elapsed() > RM_PATIENCE {
@@ -321,12 +328,10 @@ async fn start(
                 Some(failure) => (failure.class().is_passing(), failure.exception.to_string()),
             },
             Err(error) => {
-                let passing = match &error {
-                    spindle_hadoop::yarn::NmError::Ipc(cause) => {
-                        cause.class().is_some_and(|class| class.is_passing())
-                    }
-                    _ => false,
-                };
+                let passing = matches!(
+                    &error,
+                    NmError::Ipc(cause) if cause.class().is_some_and(ExceptionClass::is_passing)
+                );
                 (passing, report(&error))
             }
         };

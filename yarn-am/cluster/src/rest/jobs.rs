@@ -269,9 +269,24 @@ pub(super) fn result(job: &JobView, clock: Clock) -> Value {
         "cause": job.cause.as_ref().map(ToString::to_string),
         "operator": job.cause.as_ref().and_then(|cause| cause.operator.clone()),
         "restarts": job.restarts,
+        "progress": progress(job),
+        "late_records_dropped": job.tasks.iter().map(|task| task.metrics.late_records_dropped).sum::<u64>(),
         "started": clock.epoch_ms(job.started),
         "ended": job.ended.map(|at| clock.epoch_ms(at)),
     })
+}
+
+/// Share of the bounded sources' input that was read, 0 to 1.
+fn progress(job: &JobView) -> f64 {
+    if job.status == JobStatus::Finished {
+        return 1.0;
+    }
+    let shares: Vec<f64> = job
+        .tasks
+        .iter()
+        .filter_map(|task| task.metrics.progress)
+        .collect();
+    shares.iter().sum::<f64>() / shares.len().max(1) as f64
 }
 
 pub(super) fn tasks_of(job: &JobView, vertex: JobVertexId) -> impl Iterator<Item = &TaskView> {

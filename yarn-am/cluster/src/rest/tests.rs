@@ -303,6 +303,8 @@ async fn the_cause_of_a_failure_is_told() {
         (&json!("FAILED"), &json!(cause))
     );
     assert_eq!(body["ended"], EPOCH + 6000);
+    assert_eq!(body["progress"], 0.0);
+    assert_eq!(body["late_records_dropped"], 0);
 }
 
 #[tokio::test]
