@@ -23,6 +23,7 @@ mod connection;
 mod error;
 pub mod frame;
 mod handshake;
+mod net;
 mod remote;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -15,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, trace};
 
 use super::frame::{self, AuthProtocol, ClientId, FrameDecoder, FrameError, Response};
-use super::{Auth, AuthError, ClientConfig, Protocol, RemoteException, handshake};
+use super::{Auth, AuthError, ClientConfig, Protocol, RemoteException, handshake, net};
 use crate::proto::common::RpcSasl;
 use crate::proto::common::rpc_sasl::SaslState;
 use crate::sasl::{Layer, Open, SaslError, Seal};
@@ -135,10 +134,7 @@ impl Connection {
         client_id: ClientId,
         config: &ClientConfig,
     ) -> Result<Self, ConnectFault> {
-        let mut stream = TcpStream::connect(address)
-            .await
-            .map_err(ConnectFault::Io)?;
-        stream.set_nodelay(true).map_err(ConnectFault::Io)?;
+        let mut stream = net::connect(address).await.map_err(ConnectFault::Io)?;
         let mut decoder = FrameDecoder::new(config.max_response);
         // Written together with the first call: a server that refuses may close before a second write reaches it.
         let mut opening = BytesMut::new();
