@@ -1,5 +1,8 @@
 //! Carries out what [`crate::task_executor`] decides: streams, processes, the clock.
 
+mod error;
+mod log;
+
 use std::collections::BTreeMap;
 use std::future;
 use std::path::PathBuf;
@@ -15,8 +18,8 @@ use spindle_common::id::{FencingToken, JobId, NodeName, ResourceId};
 use spindle_common::program::WorkerInit;
 use spindle_common::time::MonoTime;
 use spindle_rpc::{
-    ConnectError, Incoming, JobManagerConnection, Secret, ServeError, WorkerStream,
-    connect_job_manager, serve_workers,
+    ConnectError, Incoming, JobManagerConnection, Secret, WorkerStream, connect_job_manager,
+    serve_workers,
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,6 +27,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+pub use self::error::ShellError;
+use self::log::log;
 use crate::memory::resident_bytes;
 use crate::task_executor::{Effect, Input, TaskExecutor, WorkerId};
 use crate::worker_process::WorkerProcess;
@@ -46,47 +51,6 @@ pub enum End {
     ShutDown,
     /// By a signal.
     Terminated,
-}
-
-/// Why a TaskExecutor cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum ShellError {
-    /// The JobManager cannot be reached.
-    #[error("failed to register with the JobManager at `{address}`")]
-    Connect {
-        /// Where it should be.
-        address: String,
-        /// The last try.
-        #[source]
-        cause: Box<ConnectError>,
-    },
-    /// Another attempt of the JobManager answered.
-    #[error("the JobManager at `{address}` is attempt {found}, older than {expected}")]
-    Fenced {
-        /// Where it is.
-        address: String,
-        /// Its attempt.
-        found: FencingToken,
-        /// The attempt that this TaskExecutor belongs to.
-        expected: FencingToken,
-    },
-    /// The JobManager is gone.
-    #[error("lost the JobManager at `{address}`: {reason}")]
-    JobManagerLost {
-        /// Where it was.
-        address: String,
-        /// What happened.
-        reason: String,
-    },
-    /// Workers cannot be served.
-    #[error("failed to listen for workers")]
-    Listen(#[source] std::io::Error),
-    /// Workers are not served any more.
-    #[error("failed to serve workers")]
-    Serve(#[from] ServeError),
-    /// Signals cannot be received.
-    #[error("failed to listen for signals")]
-    Signal(#[source] std::io::Error),
 }
 
 /// An error with its causes, in one line.
@@ -461,45 +425,5 @@ async fn listen(worker: WorkerId, mut incoming: Incoming<FromWorker>, events: mp
         if events.send(event).await.is_err() || last {
             return;
         }
-    }
-}
-
-/// Each change of state, once.
-fn log(input: &Input) {
-    use spindle_common::gateway::ToTaskExecutor;
-    match input {
-        Input::JobManager(ToTaskExecutor::Registered {
-            heartbeat_interval_ms,
-        }) => {
-            tracing::info!(heartbeat_interval_ms, "registered");
-        }
-        Input::JobManager(ToTaskExecutor::RequestSlot(request)) => {
-            tracing::info!(allocation = %request.allocation, slot = request.slot, job = %request.job, "slot requested");
-        }
-        Input::JobManager(ToTaskExecutor::FreeSlot { allocation }) => {
-            tracing::info!(%allocation, "slot freed")
-        }
-        Input::JobManager(ToTaskExecutor::SubmitTask(task)) => {
-            tracing::info!(job = %task.job, execution = %task.execution, "task submitted");
-        }
-        Input::JobManager(ToTaskExecutor::ShutDown { reason }) => {
-            tracing::info!(reason, "told to shut down")
-        }
-        Input::JobManager(
-            ToTaskExecutor::CancelTask { .. } | ToTaskExecutor::CommitTask { .. },
-        )
-        | Input::Tick => {}
-        Input::Worker(worker, FromWorker::Hello(hello)) => {
-            tracing::info!(worker = worker.0, job = %hello.job, pid = hello.pid, data_address = hello.data_address, "worker said hello");
-        }
-        Input::Worker(_, FromWorker::TaskState(update)) => {
-            let cause = update.cause.as_ref().map(ToString::to_string);
-            tracing::info!(job = %update.job, execution = %update.execution, state = ?update.state, cause, "task");
-        }
-        Input::Worker(_, FromWorker::Report(_)) => {}
-        Input::WorkerDisconnected(worker, reason) => {
-            tracing::info!(worker = worker.0, reason, "stream of a worker ended")
-        }
-        Input::WorkerEnded(worker, how) => tracing::info!(worker = worker.0, how, "worker ended"),
     }
 }

@@ -3,72 +3,27 @@
 //! A job has one worker here as long as it has a slot. A worker is `Starting` until it said hello, `Ready` then; one that is no
 //! longer wanted is told to end, and killed if it takes too long. What a worker of a former lease still says is dropped.
 
+mod hello;
+mod message;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
-use spindle_common::PROTOCOL_VERSION;
 use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::gateway::{
     FromWorker, SlotRequest, TaskDeployment, TaskReport, TaskStateUpdate, ToJobManager,
-    ToTaskExecutor, ToWorker, WorkerHello,
+    ToTaskExecutor, ToWorker,
 };
 use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId};
-use spindle_common::job_graph::ProgramSpec;
 use spindle_common::time::MonoTime;
+
+use self::hello::check_hello;
+pub use self::message::{Effect, Input, WorkerId};
 
 /// How long a worker may take from its start to its hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a worker may take to end when it was told to.
 pub const STOP_GRACE: Duration = Duration::from_secs(2);
-
-/// One worker process; a job may have one after the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct WorkerId(pub u64);
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub enum Input {
-    /// The JobManager says.
-    JobManager(ToTaskExecutor),
-    /// A worker says.
-    Worker(WorkerId, FromWorker),
-    /// A worker's stream broke; its process may end in a moment, if it has not.
-    WorkerDisconnected(WorkerId, String),
-    /// A worker's process ended, or could not be started: how, in words.
-    WorkerEnded(WorkerId, String),
-    /// The deadline has come.
-    Tick,
-}
-
-/// What is to be done about it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub enum Effect {
-    /// Tell the JobManager.
-    Tell(ToJobManager),
-    /// Tell it the memory of all processes, and these counters.
-    Heartbeat(Vec<TaskReport>),
-    /// Start a worker's process.
-    StartWorker {
-        /// To be known by this.
-        worker: WorkerId,
-        /// For this job.
-        job: JobId,
-        /// What to run.
-        program: ProgramSpec,
-        /// Settings of the job.
-        config: Vec<(String, String)>,
-    },
-    /// Tell a worker.
-    TellWorker(WorkerId, ToWorker),
-    /// Kill a worker's process; its end comes as an input.
-    KillWorker(WorkerId),
-    /// End this process.
-    Exit {
-        /// Why.
-        reason: String,
-    },
-}
 
 /// The machine.
 #[derive(Debug)]
@@ -512,34 +467,6 @@ impl TaskExecutor {
             .find(|(_, worker)| worker.id == id)
             .map(|(&job, worker)| (job, worker))
     }
-}
-
-/// The data address of a worker whose program is the one that was submitted.
-fn check_hello(job: JobId, fingerprint: u64, hello: WorkerHello) -> Result<String, FailureCause> {
-    let refuse = |message| FailureCause {
-        class: FailureClass::FailJob,
-        operator: None,
-        message,
-    };
-    if hello.protocol_version != PROTOCOL_VERSION {
-        let version = hello.protocol_version;
-        return Err(refuse(format!(
-            "the program speaks version {version} of the worker protocol, this cluster {PROTOCOL_VERSION}: build it against the same release"
-        )));
-    }
-    if hello.job != job {
-        return Err(refuse(format!(
-            "the worker was started for job {job}, but says it is of job {}",
-            hello.job
-        )));
-    }
-    if hello.graph? != fingerprint {
-        return Err(refuse(
-            "the program built another dataflow in its worker than when it was submitted: it has to build the same from the same arguments"
-                .to_owned(),
-        ));
-    }
-    Ok(hello.data_address)
 }
 
 #[cfg(test)]

@@ -241,9 +241,14 @@ impl JobManager {
 
     /// The next heartbeat that tells of a worker.
     async fn heartbeat(&mut self) -> TaskExecutorReport {
-        let is_it = |message| match message {
-            ToJobManager::Heartbeat(report) if !report.workers.is_empty() => Some(report),
-            _ => None,
+        let is_it = |message| {
+            if let ToJobManager::Heartbeat(report) = message
+                && !report.workers.is_empty()
+            {
+                Some(report)
+            } else {
+                None
+            }
         };
         self.next("a heartbeat with a worker", is_it).await
     }
@@ -325,9 +330,12 @@ async fn a_killed_worker_is_told_in_words_and_the_slot_can_be_leased_again() {
         "{report:?}"
     );
     kill("-KILL", pid);
-    let lost = |message| match message {
-        ToJobManager::WorkerLost { cause, .. } => Some(cause),
-        _ => None,
+    let lost = |message| {
+        if let ToJobManager::WorkerLost { cause, .. } = message {
+            Some(cause)
+        } else {
+            None
+        }
     };
     let cause = jm.next("the loss of the worker", lost).await;
     assert_eq!(cause.class, FailureClass::Restart);
@@ -349,11 +357,15 @@ async fn a_killed_worker_is_told_in_words_and_the_slot_can_be_leased_again() {
 async fn a_worker_that_does_not_start_is_told_with_the_end_of_its_error_log() {
     let mut jm = JobManager::start().await;
     jm.request(1, "exit").await;
-    let unavailable = |message| match message {
-        ToJobManager::SlotUnavailable {
+    let unavailable = |message| {
+        if let ToJobManager::SlotUnavailable {
             allocation, cause, ..
-        } => Some((allocation, cause)),
-        _ => None,
+        } = message
+        {
+            Some((allocation, cause))
+        } else {
+            None
+        }
     };
     let (allocation, cause) = jm.next("the refusal", unavailable).await;
     assert_eq!(allocation, AllocationId(1));

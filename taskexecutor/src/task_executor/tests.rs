@@ -1,8 +1,11 @@
 use std::fmt::Write as _;
 
+use serde::Serialize;
+use spindle_common::PROTOCOL_VERSION;
 use spindle_common::execution::ExecutionState;
-use spindle_common::gateway::TaskMetricsSnapshot;
+use spindle_common::gateway::{TaskMetricsSnapshot, WorkerHello};
 use spindle_common::id::JobVertexId;
+use spindle_common::job_graph::ProgramSpec;
 
 use super::*;
 

@@ -334,3 +334,101 @@ impl Inner {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use spindle_common::id::JobVertexId;
+
+    use super::*;
+
+    fn peer() -> Peer {
+        let execution = ExecutionAttemptId {
+            vertex: JobVertexId::of_uid("v"),
+            subtask: 0,
+            attempt: 0,
+        };
+        Peer {
+            execution,
+            address: "h:1".to_owned(),
+        }
+    }
+
+    fn buffer(byte: u8) -> Buffer {
+        Buffer {
+            bytes: vec![byte],
+            records: 1,
+        }
+    }
+
+    fn channel(credits: u32) -> (Queue, Arc<ReadyList>, Arc<Signal>) {
+        let (queue, signal) = (Queue::new(credits), Arc::new(Signal::default()));
+        let ready = Arc::new(ReadyList::of_task(Arc::clone(&signal)));
+        queue.attach_producer();
+        queue
+            .attach_consumer(peer(), Arc::clone(&ready), 7)
+            .unwrap();
+        (queue, ready, signal)
+    }
+
+    #[test]
+    fn credit_alone_decides_whether_a_buffer_is_taken() {
+        let (queue, _, signal) = channel(2);
+        assert_eq!(queue.offer(buffer(1), &signal), Offer::Taken);
+        assert_eq!(queue.offer(buffer(2), &signal), Offer::Taken);
+        assert_eq!(queue.offer(buffer(3), &signal), Offer::Wait(buffer(3)));
+        assert_eq!(queue.take(), Taken::Buffer(buffer(1), true));
+        assert_eq!(
+            queue.offer(buffer(3), &signal),
+            Offer::Wait(buffer(3)),
+            "taken, but not given back"
+        );
+        queue.grant(1);
+        assert_eq!(queue.offer(buffer(3), &signal), Offer::Taken);
+        queue.grant(100);
+        queue.grant(100);
+        assert_eq!(queue.receive(buffer(4)), Ok(()));
+        assert_eq!(queue.receive(buffer(5)), Ok(()));
+        assert_eq!(
+            queue.receive(buffer(6)),
+            Err(Overrun),
+            "there are no more credits than there were"
+        );
+    }
+
+    #[test]
+    fn a_consumer_is_told_when_there_is_something_new_and_only_then() {
+        let (queue, ready, signal) = channel(8);
+        assert_eq!(ready.pop(), None);
+        queue.offer(buffer(1), &signal);
+        queue.offer(buffer(2), &signal);
+        assert_eq!((ready.pop(), ready.pop()), (Some(7), None));
+        assert_eq!(queue.take(), Taken::Buffer(buffer(1), true));
+        assert_eq!(queue.take(), Taken::Buffer(buffer(2), false));
+        assert_eq!(queue.take(), Taken::Empty);
+        queue.finish();
+        assert_eq!((ready.pop(), queue.take()), (Some(7), Taken::End));
+    }
+
+    #[test]
+    fn a_loss_outlives_what_was_sent_before_and_an_end_does_not() {
+        let (queue, _, signal) = channel(8);
+        queue.offer(buffer(1), &signal);
+        queue.finish();
+        queue.lose_producer("too late");
+        assert_eq!(queue.take(), Taken::Buffer(buffer(1), true));
+        assert_eq!(queue.take(), Taken::End);
+        let (queue, ready, signal) = channel(8);
+        queue.offer(buffer(1), &signal);
+        queue.lose_producer("gone");
+        assert_eq!(
+            (ready.pop(), queue.take()),
+            (Some(7), Taken::Lost("gone".to_owned()))
+        );
+        let (queue, _, signal) = channel(8);
+        assert!(queue.lose_consumer("left"));
+        assert_eq!(
+            queue.offer(buffer(1), &signal),
+            Offer::Lost(peer(), "left".to_owned())
+        );
+    }
+}

@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use spindle_common::execution::ExecutionState;
 use spindle_common::gateway::ToWorker;
@@ -7,7 +8,9 @@ use spindle_common::id::ExecutionAttemptId;
 use spindle_rpc::Secret;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{CREDITS, Host, Numbers, Sum, consumer, dataflow, eventually, producer};
+use crate::support::{
+    CREDITS, Host, Numbers, Sum, consumer, dataflow, eventually, producer, secret,
+};
 
 const RUN: [ExecutionState; 3] = [
     ExecutionState::Initializing,
@@ -125,6 +128,10 @@ async fn a_consumer_whose_producer_is_lost_fails_naming_it() {
     let cause = b.failure(consumer(0)).await;
     let expected = format!("lost the connection to task {} at {address}", producer(0));
     assert!(cause.contains(&expected), "{cause}");
+    eventually("nobody listens there", || {
+        std::net::TcpStream::connect(&address).is_err()
+    })
+    .await;
     b.consume_at(
         ExecutionAttemptId {
             attempt: 1,
@@ -185,7 +192,7 @@ async fn a_worker_with_another_secret_reads_nothing() {
     let (_, flow) = numbers(10);
     let (a, mut b) = (
         Host::start(&flow),
-        Host::start_with(&flow, Secret::from_bytes([1; 32])),
+        Host::start_with(&flow, Secret::from_bytes([1; 32]), Duration::ZERO),
     );
     a.produce(0, 1);
     b.consume(0, &[&a]);
@@ -221,4 +228,20 @@ async fn shutting_down_cancels_all_tasks() {
     a.worker.handle(ToWorker::ShutDown);
     a.state(producer(0), ExecutionState::Canceled).await;
     a.state(consumer(0), ExecutionState::Canceled).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_lost_a_neighbour_leaves_it_to_that_one_to_tell_why() {
+    let (emitted, flow) = numbers(u64::MAX);
+    let a = Host::start(&flow);
+    let mut b = Host::start_with(&flow, secret(), Duration::from_secs(60));
+    a.produce(0, 1);
+    b.consume(0, &[&a]);
+    eventually("the channel is read", || {
+        emitted.load(Ordering::SeqCst) > 2 * u64::from(CREDITS)
+    })
+    .await;
+    drop(a);
+    b.cancel(consumer(0));
+    b.state(consumer(0), ExecutionState::Canceled).await;
 }

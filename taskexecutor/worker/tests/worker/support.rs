@@ -223,13 +223,17 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn start(dataflow: &Dataflow) -> Self {
-        Self::start_with(dataflow, secret())
+        Self::start_with(dataflow, secret(), Duration::ZERO)
     }
 
-    pub(crate) fn start_with(dataflow: &Dataflow, secret: Secret) -> Self {
+    pub(crate) fn start_with(
+        dataflow: &Dataflow,
+        secret: Secret,
+        peer_loss_grace: Duration,
+    ) -> Self {
         let config = WorkerConfig {
             credits: CREDITS,
-            peer_loss_grace: Duration::ZERO,
+            peer_loss_grace,
             ..WorkerConfig::new(job(), "127.0.0.1".to_owned(), secret)
         };
         let (worker, reports) =

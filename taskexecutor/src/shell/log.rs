@@ -1,0 +1,44 @@
+//! What of a TaskExecutor's life goes to its log.
+
+use spindle_common::gateway::{FromWorker, ToTaskExecutor};
+
+use crate::task_executor::Input;
+
+/// Each change of state, once.
+pub(super) fn log(input: &Input) {
+    match input {
+        Input::JobManager(ToTaskExecutor::Registered {
+            heartbeat_interval_ms,
+        }) => {
+            tracing::info!(heartbeat_interval_ms, "registered");
+        }
+        Input::JobManager(ToTaskExecutor::RequestSlot(request)) => {
+            tracing::info!(allocation = %request.allocation, slot = request.slot, job = %request.job, "slot requested");
+        }
+        Input::JobManager(ToTaskExecutor::FreeSlot { allocation }) => {
+            tracing::info!(%allocation, "slot freed")
+        }
+        Input::JobManager(ToTaskExecutor::SubmitTask(task)) => {
+            tracing::info!(job = %task.job, execution = %task.execution, "task submitted");
+        }
+        Input::JobManager(ToTaskExecutor::ShutDown { reason }) => {
+            tracing::info!(reason, "told to shut down")
+        }
+        Input::JobManager(
+            ToTaskExecutor::CancelTask { .. } | ToTaskExecutor::CommitTask { .. },
+        )
+        | Input::Tick => {}
+        Input::Worker(worker, FromWorker::Hello(hello)) => {
+            tracing::info!(worker = worker.0, job = %hello.job, pid = hello.pid, data_address = hello.data_address, "worker said hello");
+        }
+        Input::Worker(_, FromWorker::TaskState(update)) => {
+            let cause = update.cause.as_ref().map(ToString::to_string);
+            tracing::info!(job = %update.job, execution = %update.execution, state = ?update.state, cause, "task");
+        }
+        Input::Worker(_, FromWorker::Report(_)) => {}
+        Input::WorkerDisconnected(worker, reason) => {
+            tracing::info!(worker = worker.0, reason, "stream of a worker ended")
+        }
+        Input::WorkerEnded(worker, how) => tracing::info!(worker = worker.0, how, "worker ended"),
+    }
+}
