@@ -16,7 +16,7 @@ use spindle_common::key_group::DEFAULT_MAX_PARALLELISM;
 use spindle_dataflow::task::{Dataflow, TaskFactory};
 
 use crate::context::{IoContext, PlanContext, PlanError};
-pub(crate) use erased::{Erased, Exchange, Logic, SinkLogic, SourceLogic, StreamType, TypeOf};
+pub(crate) use erased::{Erased, Exchange, Logic, StreamType, TypeOf};
 use vertex::{ChainNode, VertexFactory};
 
 /// An operator's place in the program, from 0.

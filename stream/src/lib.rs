@@ -20,15 +20,21 @@ pub mod connector;
 pub mod connectors;
 pub mod context;
 mod data_stream;
+mod embedded;
 mod environment;
 mod graph;
 mod keyed;
+mod mini_cluster;
+mod program;
 pub mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use builtin::MAX_COLLECTED_BYTES;
 pub use data_stream::{DataStream, DataStreamSink};
 pub use environment::StreamEnvironment;
 pub use keyed::{KeyedStream, WindowedStream};
+pub use program::{ProgramError, Result, main};
 pub use spindle_common::time::EventTime;
 pub use spindle_dataflow::operator::{
     AggregateFunction, Fold, TimeWindow, TumblingWindows as Tumbling, WatermarkStrategy,

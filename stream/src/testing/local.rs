@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -21,10 +22,14 @@ use super::Finished;
 /// Buffers that wait for one consumer on one edge, for each producer.
 const CREDIT: usize = 8;
 
+/// How long a consumer waits before it looks whether another task failed.
+const LOOK: Duration = Duration::from_millis(20);
+
 struct QueueGate {
     channels: usize,
     queue: Receiver<(usize, Buffer)>,
     clock: Clock,
+    failed: Arc<AtomicBool>,
 }
 
 impl InputGate for QueueGate {
@@ -33,15 +38,22 @@ impl InputGate for QueueGate {
     }
 
     fn next(&mut self, until: Option<MonoTime>) -> Result<GateEvent, TaskError> {
-        let received = match until {
-            Some(until) => self.queue.recv_timeout(until.since((self.clock)())),
-            None => self.queue.recv().map_err(RecvTimeoutError::from),
-        };
-        match received {
-            Ok((channel, buffer)) => Ok(GateEvent::Buffer(channel, buffer)),
-            Err(RecvTimeoutError::Timeout) => Ok(GateEvent::Woken),
-            // All producers are gone before the end of input: one of them failed and says why.
-            Err(RecvTimeoutError::Disconnected) => Err(TaskError::Cancelled),
+        loop {
+            let left = until.map(|until| until.since((self.clock)()));
+            match self
+                .queue
+                .recv_timeout(left.map_or(LOOK, |left| left.min(LOOK)))
+            {
+                Ok((channel, buffer)) => return Ok(GateEvent::Buffer(channel, buffer)),
+                Err(RecvTimeoutError::Disconnected) => return Err(TaskError::Cancelled),
+                Err(RecvTimeoutError::Timeout) if self.failed.load(Ordering::Relaxed) => {
+                    return Err(TaskError::Cancelled);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if left.is_some_and(|left| left <= LOOK) {
+                return Ok(GateEvent::Woken);
+            }
         }
     }
 }
@@ -74,11 +86,19 @@ struct Subtask {
 /// # Errors
 /// The first failure of a task, other than that it was told to stop because another failed.
 pub fn run(dataflow: &Dataflow) -> Result<Finished, FailureCause> {
-    let subtasks = deploy(dataflow);
+    let failed = Arc::new(AtomicBool::new(false));
+    let subtasks = deploy(dataflow, &failed);
     let done: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = subtasks
             .into_iter()
-            .map(|subtask| scope.spawn(move || execute(subtask)))
+            .map(|subtask| {
+                let failed = Arc::clone(&failed);
+                scope.spawn(move || {
+                    let result = execute(subtask);
+                    failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                    result
+                })
+            })
             .collect();
         threads
             .into_iter()
@@ -152,7 +172,7 @@ fn execute(subtask: Subtask) -> Result<Ran, Failure> {
     }
 }
 
-fn deploy(dataflow: &Dataflow) -> Vec<Subtask> {
+fn deploy(dataflow: &Dataflow, failed: &Arc<AtomicBool>) -> Vec<Subtask> {
     let graph = &dataflow.graph;
     let start = Instant::now();
     let clock: Clock = Arc::new(move || {
@@ -204,6 +224,7 @@ fn deploy(dataflow: &Dataflow) -> Vec<Subtask> {
                 channels,
                 queue,
                 clock: Arc::clone(&clock),
+                failed: Arc::clone(failed),
             }));
         }
         for (at, producer) in subtasks[source].iter_mut().enumerate() {

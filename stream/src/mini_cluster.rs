@@ -1,0 +1,341 @@
+//! The embedded cluster: the JobManager's own machines, and one TaskManager with all slots, in this process.
+//!
+//! The same decisions as on YARN, restarts and the two-phase end included; only containers and processes are missing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use spindle_cluster::{
+    Clock, ClusterDriver, ClusterHandle, Effects, Outcome, ResourceDriver, TaskExecutorLink,
+};
+use spindle_common::execution::{FailureCause, FailureClass};
+use spindle_common::gateway::{
+    FromWorker, SlotRequest, TaskExecutorRegistration, TaskExecutorReport, ToJobManager,
+    ToTaskExecutor, ToWorker,
+};
+use spindle_common::id::{AllocationId, FencingToken, JobId, NodeName, ResourceId};
+use spindle_common::job_graph::JobSubmission;
+use spindle_dataflow::task::Dataflow;
+use spindle_jobmanager::message::{Container, JobView, ResourceEffect, ResourceEvent};
+use spindle_jobmanager::{JobManager, JobManagerConfig};
+use spindle_rpc::Secret;
+use spindle_worker::{Worker, WorkerConfig};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::context::IoContext;
+
+/// The one job of an embedded cluster.
+pub(crate) const JOB: JobId = JobId::from_bytes(*b"embedded cluster");
+
+const HOST: &str = "127.0.0.1";
+/// Messages that may wait between the JobManager and the TaskExecutor.
+const QUEUE: usize = 1024;
+/// Between two signs of life while no task runs.
+const HEARTBEAT: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// How an embedded job ended.
+pub(crate) struct Ended {
+    /// How the cluster ended, with the cause in words.
+    pub(crate) outcome: Outcome,
+    /// What was known of the job at its end.
+    pub(crate) job: Option<JobView>,
+}
+
+/// Runs one job to its end.
+///
+/// # Errors
+/// If the process cannot have a socket or random numbers.
+pub(crate) async fn run(
+    dataflow: Dataflow,
+    submission: JobSubmission,
+    config: JobManagerConfig,
+    io: Arc<IoContext>,
+) -> Result<Ended, std::io::Error> {
+    let job = submission.job;
+    let secret = Secret::generate()?;
+    let slots = submission.graph.slots();
+    let config = JobManagerConfig {
+        slots_per_task_manager: slots,
+        ..config
+    };
+    let fencing = config.fencing;
+    let profile = config.profile;
+    let (driver, handle) = ClusterDriver::new(JobManager::new(config), Clock::start());
+    let resources = LocalResources {
+        executor: EmbeddedTaskExecutor {
+            dataflow: dataflow.clone(),
+            secret,
+            slots,
+            fencing,
+        },
+        profile,
+        started: 0,
+        cluster: handle.clone(),
+        runtime: Handle::current(),
+        running: JoinSet::new(),
+    };
+    let effects = Effects {
+        resources: Box::new(resources),
+        remove_staging: Box::new(move |_, directories| {
+            Box::pin(remove_all(Arc::clone(&io), directories))
+        }),
+        record: None,
+    };
+    // The inbox has room: nothing is in it yet.
+    if handle.submit(submission).await.is_err() {
+        return Err(std::io::Error::other(
+            "the embedded cluster ended before its job was handed in",
+        ));
+    }
+    let outcome = driver.run(effects).await;
+    let job = handle.view().jobs.get(&job).cloned();
+    Ok(Ended { outcome, job })
+}
+
+async fn remove_all(io: Arc<IoContext>, directories: Vec<String>) {
+    // Connectors' file systems live on a runtime of their own.
+    let removal = tokio::task::spawn_blocking(move || {
+        for directory in directories {
+            let removed = io.file_system().and_then(|fs| {
+                let path = fs.resolve(&directory)?;
+                io.block_on(fs.delete(&path, true))
+            });
+            if let Err(error) = removed {
+                tracing::warn!(directory, %error, "unfinished output could not be removed");
+            }
+        }
+    });
+    if let Err(error) = removal.await {
+        tracing::warn!(%error, "removing unfinished output was interrupted");
+    }
+}
+
+/// Grants what is asked, at once: a container is a name, a TaskExecutor is a task of this process.
+struct LocalResources {
+    executor: EmbeddedTaskExecutor,
+    profile: spindle_common::resource::ResourceProfile,
+    started: u32,
+    cluster: ClusterHandle,
+    runtime: Handle,
+    running: JoinSet<()>,
+}
+
+impl ResourceDriver for LocalResources {
+    fn apply(&mut self, effect: ResourceEffect) {
+        match effect {
+            ResourceEffect::Plan(plan) => {
+                let grant = |number| Container {
+                    resource: ResourceId::new(format!("local-{number}")),
+                    node: NodeName::new(HOST),
+                    profile: self.profile,
+                };
+                let granted: Vec<_> = (self.started..self.started + plan.pending)
+                    .map(grant)
+                    .collect();
+                self.started += plan.pending;
+                if !granted.is_empty() {
+                    // A cluster that is over needs no container.
+                    drop(
+                        self.cluster
+                            .resource_events()
+                            .send(ResourceEvent::Allocated(granted)),
+                    );
+                }
+            }
+            ResourceEffect::Launch { resource } => {
+                let (executor, cluster, runtime) = (
+                    self.executor.clone(),
+                    self.cluster.clone(),
+                    self.runtime.clone(),
+                );
+                self.running.spawn_on(
+                    async move {
+                        let events = cluster.resource_events();
+                        let reason = executor.serve(resource.clone(), cluster, &runtime).await;
+                        drop(events.send(ResourceEvent::Completed {
+                            resource,
+                            reason,
+                            platform: false,
+                        }));
+                    },
+                    &self.runtime,
+                );
+            }
+            // A TaskExecutor ends with its link, and there is nothing else to give back.
+            ResourceEffect::Stop { .. } | ResourceEffect::Release { .. } => {}
+        }
+    }
+}
+
+/// The TaskExecutor of this process: no slot is refused, and the one worker is a part of it.
+#[derive(Clone)]
+struct EmbeddedTaskExecutor {
+    dataflow: Dataflow,
+    secret: Secret,
+    slots: u32,
+    fencing: FencingToken,
+}
+
+struct RunningWorker {
+    job: JobId,
+    worker: Worker,
+    reports: mpsc::Receiver<FromWorker>,
+    allocations: BTreeSet<AllocationId>,
+}
+
+impl EmbeddedTaskExecutor {
+    /// Serves until the JobManager lets it go; why it ended.
+    async fn serve(self, resource: ResourceId, cluster: ClusterHandle, runtime: &Handle) -> String {
+        let (to_job_manager, incoming) = mpsc::channel(QUEUE);
+        let (outgoing, mut orders) = mpsc::channel(QUEUE);
+        let registration = TaskExecutorRegistration {
+            resource,
+            fencing: self.fencing,
+            node: NodeName::new(HOST),
+            host: HOST.to_owned(),
+            slots: self.slots,
+            pid: std::process::id(),
+        };
+        let gone = "the embedded cluster is over".to_owned();
+        if cluster
+            .attach(TaskExecutorLink { incoming, outgoing })
+            .await
+            .is_err()
+        {
+            return gone;
+        }
+        drop(cluster);
+        let mut said = to_job_manager
+            .send(ToJobManager::Register(registration))
+            .await;
+        let mut running: Option<RunningWorker> = None;
+        while said.is_ok() {
+            let report = async {
+                match &mut running {
+                    Some(worker) => worker.reports.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(ToTaskExecutor::ShutDown { reason }) => return reason,
+                    Some(order) => {
+                        if let Some(answer) = self.obey(order, &mut running, runtime) {
+                            said = to_job_manager.send(answer).await;
+                        }
+                    }
+                    None => return gone,
+                },
+                Some(report) = report => match report {
+                    FromWorker::TaskState(update) => said = to_job_manager.send(ToJobManager::TaskState(update)).await,
+                    FromWorker::Report(tasks) => {
+                        let report = TaskExecutorReport { tasks, ..TaskExecutorReport::default() };
+                        said = to_job_manager.send(ToJobManager::Heartbeat(report)).await;
+                    }
+                    FromWorker::Hello(_) => {}
+                },
+                () = tokio::time::sleep(HEARTBEAT) => {
+                    said = to_job_manager.send(ToJobManager::Heartbeat(TaskExecutorReport::default())).await;
+                }
+            }
+        }
+        gone
+    }
+
+    /// Does what the JobManager says; the answer, if there is one.
+    fn obey(
+        &self,
+        order: ToTaskExecutor,
+        running: &mut Option<RunningWorker>,
+        runtime: &Handle,
+    ) -> Option<ToJobManager> {
+        match order {
+            ToTaskExecutor::Registered { .. } | ToTaskExecutor::ShutDown { .. } => {}
+            ToTaskExecutor::RequestSlot(request) => {
+                return Some(self.offer(request, running, runtime));
+            }
+            ToTaskExecutor::FreeSlot { allocation } => {
+                if let Some(worker) = running {
+                    worker.allocations.remove(&allocation);
+                    if worker.allocations.is_empty() {
+                        *running = None;
+                    }
+                }
+            }
+            ToTaskExecutor::SubmitTask(task) => tell(running, ToWorker::SubmitTask(task)),
+            ToTaskExecutor::CancelTask { execution, .. } => {
+                tell(running, ToWorker::CancelTask { execution })
+            }
+            ToTaskExecutor::CommitTask { execution, .. } => {
+                tell(running, ToWorker::CommitTask { execution })
+            }
+        }
+        None
+    }
+
+    fn offer(
+        &self,
+        request: SlotRequest,
+        running: &mut Option<RunningWorker>,
+        runtime: &Handle,
+    ) -> ToJobManager {
+        let SlotRequest {
+            allocation,
+            job,
+            config,
+            ..
+        } = request;
+        let worker = match running {
+            Some(worker) => worker,
+            None => match self.start(job, &config, runtime) {
+                Ok(worker) => running.insert(worker),
+                Err(message) => {
+                    let cause = FailureCause {
+                        class: FailureClass::FailJob,
+                        operator: None,
+                        message,
+                    };
+                    return ToJobManager::SlotUnavailable {
+                        allocation,
+                        job,
+                        cause,
+                    };
+                }
+            },
+        };
+        worker.allocations.insert(allocation);
+        ToJobManager::OfferSlot {
+            allocation,
+            job: worker.job,
+            data_address: worker.worker.data_address().to_owned(),
+        }
+    }
+
+    fn start(
+        &self,
+        job: JobId,
+        settings: &[(String, String)],
+        runtime: &Handle,
+    ) -> Result<RunningWorker, String> {
+        let config = WorkerConfig::new(job, HOST.to_owned(), self.secret.clone())
+            .with_settings(settings)
+            .map_err(|error| error.to_string())?;
+        let (worker, reports) = Worker::start(self.dataflow.clone(), config, runtime)
+            .map_err(|error| error.to_string())?;
+        Ok(RunningWorker {
+            job,
+            worker,
+            reports,
+            allocations: BTreeSet::new(),
+        })
+    }
+}
+
+fn tell(running: &Option<RunningWorker>, message: ToWorker) {
+    // Without a worker its loss has been reported, and this message crossed it on the way.
+    if let Some(running) = running {
+        running.worker.handle(message);
+    }
+}
