@@ -49,8 +49,9 @@ const RM_ROUND: Duration = Duration::from_secs(5);
 /// TaskExecutors report at least this often: their reports carry the counters that people watch.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const NM_PATIENCE: Duration = Duration::from_secs(15);
-/// After TERM YARN waits this long, by default, before it kills.
-const LAST_MOMENTS: Duration = Duration::from_millis(200);
+/// How long an attempt that YARN has ended looks whether the application is over too. KILL may come before, soon after TERM.
+const LAST_MOMENTS: Duration = Duration::from_secs(2);
+const LAST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs the ApplicationMaster until its application is over.
 pub fn main() -> ExitCode {
@@ -139,6 +140,7 @@ fn log_to(environment: &Environment, config: &Config) -> anyhow::Result<()> {
 async fn run(environment: Environment, credentials: Credentials, told: Told) -> anyhow::Result<()> {
     let attempt = environment.container.attempt;
     tracing::info!(container_id = %environment.container, name = told.spec.name, user = told.spec.user, "ApplicationMaster starts");
+    let ipc = ClientConfig::from_configuration(&told.hadoop)?;
     let fs = FileSystem::new(&told.hadoop, &told.spec.user)?;
     let job_manager = told.config.job_manager();
     let rpc = net::bind(
@@ -156,9 +158,9 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
         tracking_url: format!("http://{}:{rest_port}/", environment.host),
     };
     let mut master = ApplicationMasterClient::new(
-        scheduler_addresses(&told.hadoop)?,
+        ResourceManagers::schedulers(&told.hadoop.resource_managers()?)?,
         &credentials,
-        ClientConfig::default(),
+        ipc.clone(),
         FailoverPolicy {
             max_wait: RM_ROUND,
             ..FailoverPolicy::default()
@@ -214,7 +216,7 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
     };
     let nodes = NodeManagerClient::new(
         master.nm_tokens().clone(),
-        ClientConfig::default(),
+        ipc,
         FailoverPolicy {
             max_wait: NM_PATIENCE,
             ..FailoverPolicy::default()
@@ -278,11 +280,11 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
             let mut directories = sinks;
             directories.push(told.spec.staging);
             let last = async {
-                if staging::application_is_over(&told.hadoop, &told.spec.user, attempt.application)
-                    .await
-                {
-                    staging::remove(fs, directories).await;
+                let (hadoop, user) = (&told.hadoop, &told.spec.user);
+                while !staging::application_is_over(hadoop, user, attempt.application).await {
+                    tokio::time::sleep(LAST_PAUSE).await;
                 }
+                staging::remove(fs, directories).await;
             };
             drop(tokio::time::timeout(LAST_MOMENTS, last).await);
             return match over {
@@ -358,16 +360,6 @@ impl Parts {
             }
         });
     }
-}
-
-fn scheduler_addresses(hadoop: &Configuration) -> anyhow::Result<ResourceManagers> {
-    let managers = hadoop.resource_managers()?;
-    let addresses = managers.into_iter().map(|manager| {
-        let scheduler = &manager.scheduler;
-        let address = format!("{}:{}", scheduler.connect_host(), scheduler.port);
-        (manager.id.unwrap_or_default(), address)
-    });
-    Ok(ResourceManagers::new(addresses)?)
 }
 
 async fn access(

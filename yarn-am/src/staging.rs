@@ -46,18 +46,13 @@ pub(crate) async fn application_is_over(
     let Ok(managers) = hadoop.resource_managers() else {
         return false;
     };
-    let members = managers.iter().map(|manager| {
-        let address = &manager.client;
-        (
-            manager.id.clone().unwrap_or_default(),
-            format!("{}:{}", address.connect_host(), address.port),
-        )
-    });
-    let Ok(members) = ResourceManagers::new(members) else {
+    let (Ok(members), Ok(config)) = (
+        ResourceManagers::clients(&managers),
+        ClientConfig::from_configuration(hadoop),
+    ) else {
         return false;
     };
-    let client =
-        ResourceManagerClient::new(members, user, ClientConfig::default(), FailoverPolicy::ONCE);
+    let client = ResourceManagerClient::new(members, user, config, FailoverPolicy::ONCE);
     let report = client.application_report(application).await;
     report.is_ok_and(|report| {
         matches!(

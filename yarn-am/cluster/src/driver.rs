@@ -24,8 +24,10 @@ use crate::record::Recorder;
 const INBOX: usize = 1024;
 /// Events handled before the view is shown again.
 const TURN: usize = 256;
-/// How long the end waits for last messages, removals and records.
+/// How long the end waits for removals and records.
 const LAST_EFFECTS: Duration = Duration::from_secs(15);
+/// How long it waits for TaskExecutors to take their last messages: one that hangs must not hold it up.
+const LAST_MESSAGES: Duration = Duration::from_secs(1);
 
 /// The machine that a driver drives.
 pub trait ControlPlane: Machine<Input = Input, Effect = Effect> + Send {
@@ -130,10 +132,11 @@ impl<M: ControlPlane> ClusterDriver<M> {
         };
         // Readers must not wait for an inbox that nobody empties.
         drop(self.inbox);
-        let last = async {
-            self.connections.drain().await;
-            while self.running.join_next().await.is_some() {}
-        };
+        let messages = tokio::time::timeout(LAST_MESSAGES, self.connections.drain());
+        if messages.await.is_err() {
+            tracing::warn!("a TaskExecutor did not take its last messages");
+        }
+        let last = async { while self.running.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST_EFFECTS, last).await.is_err() {
             tracing::warn!("the cluster ends before all its last effects are through");
         }
