@@ -132,20 +132,10 @@ async fn a_consumer_whose_producer_is_lost_fails_naming_it() {
         std::net::TcpStream::connect(&address).is_err()
     })
     .await;
-    b.consume_at(
-        ExecutionAttemptId {
-            attempt: 1,
-            ..consumer(0)
-        },
-        &[&address],
-    );
-    let again = b
-        .failure(ExecutionAttemptId {
-            attempt: 1,
-            ..consumer(0)
-        })
-        .await;
-    assert!(again.contains("failed to connect"), "{again}");
+    let mut c = Host::start(&flow);
+    c.consume_at(consumer(1), &[&address]);
+    let cause = c.failure(consumer(1)).await;
+    assert!(cause.contains("failed to connect"), "{cause}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -221,7 +211,7 @@ async fn who_proves_nothing_is_cut_off_without_an_answer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shutting_down_cancels_all_tasks() {
     let (_, flow) = numbers(u64::MAX);
-    let mut a = Host::start(&flow);
+    let mut a = Host::start_with(&flow, secret(), Duration::from_secs(60));
     a.produce(0, 1);
     a.consume(0, &[&a]);
     a.state(consumer(0), ExecutionState::Running).await;
