@@ -1,9 +1,14 @@
 use std::sync::Mutex;
 
+use spindle_common::config::RestartConfig;
 use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::gateway::{TaskExecutorReport, ToJobManager, ToTaskExecutor};
-use spindle_common::id::ResourceId;
+use spindle_common::id::{JobVertexId, ResourceId};
+use spindle_common::job_graph::{
+    JobGraph, JobSubmission, JobVertex, OperatorDescriptor, OperatorKind, ProgramSpec,
+};
 use spindle_common::time::MonoTime;
+use spindle_jobmanager::JobManagerConfig;
 use spindle_jobmanager::message::ConnectionId;
 
 use super::*;
@@ -297,4 +302,77 @@ async fn the_inputs_of_a_failed_job_can_be_replayed() {
         error.starts_with("line 1 of the recorded inputs"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_real_job_manager_comes_to_the_same_end_again() {
+    let settings = || JobManagerConfig {
+        restart: RestartConfig::None,
+        ..JobManagerConfig::default()
+    };
+    let (driver, handle) = ClusterDriver::new(JobManager::new(settings()), Clock::start());
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("inputs.jsonl");
+    let mut effects = effects();
+    effects.record = Some(path.clone());
+    handle.submit(submission()).await.unwrap();
+    let refused = ResourceEvent::Refused {
+        reason: "there is no such container".to_owned(),
+    };
+    let provider = async {
+        let mut view = handle.watch();
+        view.wait_for(|view| !view.jobs.is_empty()).await.unwrap();
+        handle.resource_events().send(refused).unwrap();
+    };
+    let (outcome, ()) = tokio::join!(driver.run(effects), provider);
+    assert_eq!(outcome.status, FinalStatus::Failed);
+    assert!(
+        outcome.diagnostics.contains("there is no such container"),
+        "{outcome:?}"
+    );
+
+    let mut again = JobManager::new(settings());
+    let last = replay(&mut again, read_record(&path).unwrap())
+        .pop()
+        .unwrap();
+    let Outcome {
+        status,
+        diagnostics,
+    } = outcome;
+    assert_eq!(
+        last.last(),
+        Some(&Effect::Terminate {
+            status,
+            diagnostics
+        })
+    );
+    assert_eq!(again.view(), *handle.view());
+}
+
+fn submission() -> JobSubmission {
+    let vertex = JobVertex {
+        id: JobVertexId::of_uid("read"),
+        parallelism: 1,
+        max_parallelism: 128,
+        operators: vec![OperatorDescriptor {
+            uid: "read".to_owned(),
+            name: "read".to_owned(),
+            kind: OperatorKind::Source,
+        }],
+        splits: vec![Vec::new()],
+        staging: Vec::new(),
+    };
+    JobSubmission {
+        job: job(),
+        graph: JobGraph {
+            name: "count".to_owned(),
+            vertices: vec![vertex],
+            edges: Vec::new(),
+        },
+        program: ProgramSpec {
+            executable: "job".to_owned(),
+            args: Vec::new(),
+        },
+        config: Vec::new(),
+    }
 }
