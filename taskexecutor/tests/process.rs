@@ -329,6 +329,11 @@ async fn a_killed_worker_is_told_in_words_and_the_slot_can_be_leased_again() {
         report.resident_bytes > 0 && report.workers[0].resident_bytes > 0,
         "{report:?}"
     );
+    let resident = report.resident_bytes + report.workers[0].resident_bytes;
+    assert!(
+        resident < 40 << 20,
+        "{resident} bytes are too much for a tiny job"
+    );
     kill("-KILL", pid);
     let lost = |message| {
         if let ToJobManager::WorkerLost { cause, .. } = message {
