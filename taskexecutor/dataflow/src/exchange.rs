@@ -3,6 +3,8 @@
 mod codec;
 mod merge;
 mod partition;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use codec::{BUFFER_BYTES, BUFFER_RECORDS, CodecError, Element, Elements, Encoder};

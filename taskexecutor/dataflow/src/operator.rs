@@ -8,6 +8,8 @@ mod keyed;
 mod sink;
 mod stateless;
 mod table;
+#[cfg(test)]
+mod tests;
 mod time;
 mod window;
 
