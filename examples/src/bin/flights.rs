@@ -112,3 +112,42 @@ fn main() -> ExitCode {
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flight(dep_time: Option<u32>, dep_delay: Option<i64>) -> Flight {
+        Flight {
+            origin: "JFK".to_owned(),
+            dep_time,
+            dep_delay,
+            time_hour: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn mean_of(flights: &[Flight]) -> (u64, u64, String) {
+        let mut tally = Tally::default();
+        for flight in flights {
+            tally.add(flight.clone());
+        }
+        let hour = Tumbling::of(Duration::from_secs(3600)).window_of(EventTime::from_millis(1));
+        let row = Tally::row("JFK", hour, tally);
+        assert_eq!(row.window_start, "1970-01-01T00:00:00Z");
+        (row.flights, row.cancelled, row.mean_dep_delay)
+    }
+
+    #[test]
+    fn cancelled_flights_are_counted_but_have_no_delay() {
+        let cancelled = flight(None, None);
+        let (late, early) = (flight(Some(517), Some(2)), flight(Some(1), Some(-3)));
+        assert_eq!(
+            mean_of(std::slice::from_ref(&cancelled)),
+            (1, 1, String::new())
+        );
+        assert_eq!(
+            mean_of(&[late, cancelled, early]),
+            (3, 1, "-0.50".to_owned())
+        );
+    }
+}

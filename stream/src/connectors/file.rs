@@ -3,6 +3,24 @@
 //! A path is a URI (`hdfs://nn:8020/data`, `file:///tmp/data`) or a plain path, which means what Hadoop's `fs.defaultFS` says;
 //! without a Hadoop configuration that is the local file system. Input is a file, a directory (its files, not those below; names that start with
 //! `.` or `_` are hidden) or a pattern such as `/data/2013-*.csv`. Output is a directory with one part file per subtask.
+//!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//! use spindle_stream::StreamEnvironment;
+//! use spindle_stream::connectors::file::{FileSink, FileSource};
+//!
+//! #[derive(Clone, Serialize, Deserialize)]
+//! struct Reading {
+//!     sensor: String,
+//!     celsius: Option<f64>,
+//! }
+//!
+//! fn only_complete(env: &StreamEnvironment) {
+//!     env.source("read", FileSource::csv::<Reading>("hdfs:///readings/2026-*.csv").null_value("NA"))
+//!         .filter(|reading| reading.celsius.is_some())
+//!         .sink_to(FileSink::csv("hdfs:///complete").overwrite(true));
+//! }
+//! ```
 
 mod csv;
 mod error;

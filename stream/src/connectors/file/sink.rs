@@ -28,6 +28,8 @@ use crate::context::{IoContext, PlanContext, PlanError, SinkContext};
 
 /// Below the output directory, so that moving a file never leaves its file system. Known before the job's id is.
 const STAGING: &str = ".spindle-staging";
+/// Permission bits of the directories that are made.
+const DIRECTORY_MODE: u32 = 0o755;
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 256 << 10;
 
@@ -254,13 +256,18 @@ impl<E> PartFile<E> {
             let output = fs.resolve(uri)?;
             let execution = &context.execution;
             let name = part_name(execution.subtask, E::EXTENSION);
-            let staged = output.join(&format!(
-                "{STAGING}/{}/{}-{}/{name}",
+            let attempt = output.join(&format!(
+                "{STAGING}/{}/{}-{}",
                 context.job, execution.subtask, execution.attempt
             ))?;
+            let staged = attempt.join(&name)?;
             // Not to be replaced: no other attempt writes there, unless another sink has the same directory.
             let options = CreateOptions::default();
-            let writer = context.io.block_on(fs.create(&staged, &options))?;
+            let writer = context.io.block_on(async {
+                // Directories that HDFS makes for a new file could be written by anybody.
+                fs.mkdirs(&attempt, DIRECTORY_MODE).await?;
+                fs.create(&staged, &options).await
+            })?;
             let first = overwrite && execution.subtask == 0;
             Ok(Self {
                 io: Arc::clone(&context.io),
