@@ -279,3 +279,6 @@ impl<T: Record> Task for GateTask<T> {
         self.chain.take_collected()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -119,7 +119,7 @@ impl<T: 'static> Output<T> {
     }
 
     /// The operator downstream.
-    pub fn next(&mut self) -> &mut dyn Control {
+    pub fn downstream(&mut self) -> &mut dyn Control {
         &mut *self.next
     }
 

@@ -171,8 +171,10 @@ fn an_unknown_tag_and_a_cut_element_are_named() {
     assert_eq!(next(&[]), Ok(None));
 }
 
+type Emitted = Arc<Mutex<Vec<Vec<Buffer>>>>;
+
 /// Keeps what is emitted, by subpartition.
-struct Kept(Arc<Mutex<Vec<Vec<Buffer>>>>);
+struct Kept(Emitted);
 
 impl ResultPartition for Kept {
     fn subpartitions(&self) -> usize {
@@ -188,7 +190,7 @@ impl ResultPartition for Kept {
 fn writer(
     consumers: usize,
     partitioner: Box<dyn Partitioner<u64>>,
-) -> (ExchangeWriter<u64>, Arc<Mutex<Vec<Vec<Buffer>>>>) {
+) -> (ExchangeWriter<u64>, Emitted) {
     let kept = Arc::new(Mutex::new(vec![Vec::new(); consumers]));
     let partition = Box::new(Kept(Arc::clone(&kept)));
     let metrics: Arc<TaskMetrics> = Arc::default();

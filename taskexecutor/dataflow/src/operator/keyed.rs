@@ -173,7 +173,7 @@ impl<K: Key, T, A: AggregateFunction<T>> RunningAggregate<K, T, A> {
 
 impl<K: Key, T, A: AggregateFunction<T>> Control for RunningAggregate<K, T, A> {
     fn downstream(&mut self) -> Option<&mut dyn Control> {
-        Some(self.out.next())
+        Some(self.out.downstream())
     }
 }
 

@@ -110,7 +110,7 @@ impl<F, U: 'static> FlatMap<F, U> {
 
 impl<F: Send + Sync, U: Send + 'static> Control for FlatMap<F, U> {
     fn downstream(&mut self) -> Option<&mut dyn Control> {
-        Some(self.out.next())
+        Some(self.out.downstream())
     }
 }
 

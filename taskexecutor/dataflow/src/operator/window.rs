@@ -207,7 +207,7 @@ where
     O: Send + 'static,
 {
     fn downstream(&mut self) -> Option<&mut dyn Control> {
-        Some(self.out.next())
+        Some(self.out.downstream())
     }
 
     fn watermark(&mut self, watermark: Watermark) -> Result<(), TaskError> {
@@ -217,7 +217,7 @@ where
             attribute(&name, || self.fire())?;
             self.out.hand_on()?;
         }
-        self.out.next().watermark(watermark)
+        self.out.downstream().watermark(watermark)
     }
 }
 
