@@ -36,7 +36,8 @@ const BUFFER: usize = 256 << 10;
 /// Writes part files into a directory, `part-00000` for the first subtask. Flink: `FileSink`, bounded.
 ///
 /// They appear when the whole job has succeeded, and are replaced, never added to, if it has to start again. The directory must
-/// not hold anything visible before, unless [`Self::overwrite`] allows it. No two sinks can share a directory.
+/// not hold anything visible before, unless [`Self::overwrite`] allows it. No two sinks can share a directory, nor two
+/// jobs at the same time: the one that ends later fails.
 #[derive(Debug, Clone)]
 pub struct FileSink<F> {
     uri: String,
