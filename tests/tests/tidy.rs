@@ -273,6 +273,45 @@ fn no_test_is_ignored() {
     none("tests that nobody runs", &faults);
 }
 
+#[test]
+fn sockets_are_opened_where_they_are_looked_for() {
+    // The TaskExecutor has one, on loopback, and a file for it would hold nothing else.
+    let known = root().join("taskexecutor/src/shell.rs");
+    let doors = [
+        "TcpListener::bind",
+        "TcpStream::connect",
+        "TcpSocket::new",
+        "UdpSocket::bind",
+        "UnixListener::bind",
+        "UnixStream::connect",
+    ];
+    let mut seen = 0;
+    let mut faults = Vec::new();
+    for path in files_ending(&["rs"]) {
+        let in_tests = |part: &std::ffi::OsStr| {
+            ["tests", "tests.rs", "testing"]
+                .iter()
+                .any(|name| part == *name)
+        };
+        if path.strip_prefix(root()).unwrap().iter().any(in_tests) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (code, _) = text
+            .split_once("\n#[cfg(test)]\nmod tests")
+            .unwrap_or((&text, ""));
+        if !doors.iter().any(|door| code.contains(door)) {
+            continue;
+        }
+        seen += 1;
+        if path.file_name().is_none_or(|name| name != "net.rs") && path != known {
+            faults.push(shown(&path));
+        }
+    }
+    assert!(seen > 1, "no crate opens a socket");
+    none("sockets that are opened outside of a `net.rs`", &faults);
+}
+
 #[cfg(unix)]
 #[test]
 fn every_script_can_be_run() {
