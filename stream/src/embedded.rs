@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use spindle_common::config::Config;
 use spindle_common::id::FencingToken;
-use spindle_common::id::{FencingToken, JobId};
 use spindle_common::job_graph::{JobSubmission, ProgramSpec};
 use spindle_common::program::{EXIT_USAGE, SETTINGS_VARIABLE};
 use spindle_hadoop::conf::{ConfError, Configuration};
@@ -59,7 +58,7 @@ fn try_run(
     let io = Arc::new(IoContext::new(hadoop, user));
     let dataflow = describe_job(name, &pairs, Arc::clone(&io), Planning::Plan, describe)?;
     let submission = JobSubmission {
-        job: JobId::from_bytes(*uuid::Uuid::new_v4().as_bytes()),
+        job: mini_cluster::JOB,
         graph: dataflow.graph.clone(),
         program: ProgramSpec {
             executable: String::new(),

@@ -43,7 +43,10 @@ impl<T: Clone + Send + 'static> Source<T> for CollectionSource<T> {
             mine.extend_from_slice(all.get(range).ok_or_else(foreign)?);
         }
         Ok(Box::new(RangeReader::new(
-            [0..mine.len() as u64].into(),
+            vec![Range {
+                start: 0,
+                end: mine.len() as u64,
+            }],
             move |at: u64| mine[at as usize].clone(),
         )))
     }

@@ -36,12 +36,14 @@ pub(crate) enum Exchange {
     Hash(Arc<dyn Fn(u32) -> Erased + Send + Sync>),
 }
 
+/// Makes an operator in front of a collector.
+type TransformLogic = dyn Fn(&OperatorContext, Erased) -> Erased + Send + Sync;
+
 /// What an operator does.
 #[derive(Clone)]
 pub(crate) enum Logic {
     Source(Arc<dyn SourceLogic>),
-    /// Makes the operator in front of a collector.
-    Transform(Arc<dyn Fn(&OperatorContext, Erased) -> Erased + Send + Sync>),
+    Transform(Arc<TransformLogic>),
     Sink(Arc<dyn SinkLogic>),
 }
 
