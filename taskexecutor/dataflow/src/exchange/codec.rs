@@ -75,6 +75,11 @@ impl Encoder {
         self.bytes.is_empty()
     }
 
+    /// Whether it has reached the size of a buffer, as watermarks without records can make it.
+    pub const fn is_full(&self) -> bool {
+        self.bytes.len() >= BUFFER_BYTES
+    }
+
     /// Adds a record; returns a buffer that is full, if there is one now.
     ///
     /// # Errors

@@ -273,3 +273,15 @@ fn a_watermark_and_the_end_reach_every_consumer() {
     );
     assert_eq!(elements(&kept[1]), [watermark, Element::End]);
 }
+
+#[test]
+fn watermarks_without_records_fill_no_buffer_beyond_its_size() {
+    let (mut writer, kept) = writer(1, Box::new(Forward));
+    for ms in 0..20_000 {
+        writer.watermark(Watermark(EventTime(ms))).unwrap();
+    }
+    let kept = kept.lock().unwrap();
+    assert!(kept[0].len() >= 5);
+    let largest = kept[0].iter().map(|buffer| buffer.bytes.len()).max();
+    assert!(largest.unwrap() < BUFFER_BYTES + 9, "{largest:?}");
+}

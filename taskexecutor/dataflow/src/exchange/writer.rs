@@ -57,6 +57,17 @@ impl<T> ExchangeWriter<T> {
         self.partition.emit(consumer, buffer)
     }
 
+    fn emit_full(&mut self) -> Result<(), TaskError> {
+        for consumer in 0..self.encoders.len() {
+            if self.encoders[consumer].is_full()
+                && let Some(buffer) = self.encoders[consumer].take()
+            {
+                self.emit(consumer, buffer)?;
+            }
+        }
+        Ok(())
+    }
+
     fn emit_all(&mut self) -> Result<(), TaskError> {
         for consumer in 0..self.encoders.len() {
             if let Some(buffer) = self.encoders[consumer].take() {
@@ -96,14 +107,14 @@ impl<T> Control for ExchangeWriter<T> {
         for encoder in &mut self.encoders {
             encoder.watermark(watermark);
         }
-        Ok(())
+        self.emit_full()
     }
 
     fn idle(&mut self, idle: bool) -> Result<(), TaskError> {
         for encoder in &mut self.encoders {
             encoder.idle(idle);
         }
-        Ok(())
+        self.emit_full()
     }
 
     fn flush(&mut self) -> Result<(), TaskError> {
