@@ -69,6 +69,12 @@ impl<T: Record> DataStream<T> {
     }
 
     /// Makes one record of each.
+    ///
+    /// ```
+    /// let mut harness = spindle_stream::testing::Harness::new(1);
+    /// harness.env().generate(4, |n| n).map(|n| n * n).collect("squares");
+    /// assert_eq!(harness.run().unwrap().collected::<u64>("squares"), [0, 1, 4, 9]);
+    /// ```
     pub fn map<U: Record>(
         &self,
         function: impl Fn(T) -> U + Send + Sync + 'static,
@@ -84,6 +90,12 @@ impl<T: Record> DataStream<T> {
     }
 
     /// Keeps the records that satisfy a predicate.
+    ///
+    /// ```
+    /// let mut harness = spindle_stream::testing::Harness::new(1);
+    /// harness.env().generate(6, |n| n).filter(|n| n % 2 == 1).collect("odd");
+    /// assert_eq!(harness.run().unwrap().collected::<u64>("odd"), [1, 3, 5]);
+    /// ```
     pub fn filter(&self, predicate: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
         let predicate = Arc::new(predicate);
         self.read_by("Filter", self.exchange.clone(), move |context, next| {
@@ -96,6 +108,15 @@ impl<T: Record> DataStream<T> {
     }
 
     /// Makes any number of records of each.
+    ///
+    /// ```
+    /// let mut harness = spindle_stream::testing::Harness::new(1);
+    /// let lines = harness.env().from_collection(["to be".to_owned(), String::new()]);
+    /// lines
+    ///     .flat_map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    ///     .collect("words");
+    /// assert_eq!(harness.run().unwrap().collected::<String>("words"), ["to", "be"]);
+    /// ```
     pub fn flat_map<U: Record, I: IntoIterator<Item = U>>(
         &self,
         function: impl Fn(T) -> I + Send + Sync + 'static,
@@ -111,6 +132,23 @@ impl<T: Record> DataStream<T> {
     }
 
     /// Gives each record its event time, and the stream its watermarks.
+    ///
+    /// ```
+    /// let mut harness = spindle_stream::testing::Harness::new(1);
+    /// use std::time::Duration;
+    /// use spindle_stream::{EventTime, Tumbling, WatermarkStrategy};
+    ///
+    /// let late_by_a_second = WatermarkStrategy::bounded_out_of_orderness(Duration::from_secs(1));
+    /// harness
+    ///     .env()
+    ///     .from_collection([2000_i64, 1500, 3000])
+    ///     .assign_timestamps(late_by_a_second, |ms| EventTime::from_millis(*ms))
+    ///     .key_by(|_| ())
+    ///     .window(Tumbling::of(Duration::from_secs(1)))
+    ///     .reduce(i64::max)
+    ///     .collect("latest");
+    /// assert_eq!(harness.run().unwrap().collected::<i64>("latest"), [1500, 2000, 3000]);
+    /// ```
     pub fn assign_timestamps(
         &self,
         strategy: WatermarkStrategy,
@@ -148,6 +186,12 @@ impl<T: Record> DataStream<T> {
     }
 
     /// Has each subtask of what follows get all records.
+    ///
+    /// ```
+    /// let mut harness = spindle_stream::testing::Harness::new(1);
+    /// harness.env().generate(3, |n| n).broadcast().map(|n| n).set_parallelism(2).collect("copies");
+    /// assert_eq!(harness.run().unwrap().collected::<u64>("copies").len(), 6);
+    /// ```
     pub fn broadcast(&self) -> Self {
         Self {
             exchange: Exchange::Broadcast,

@@ -52,6 +52,20 @@ impl<K: Key, T: Record> KeyedStream<K, T> {
     }
 
     /// Folds the records of each key, and hands on the result after each record.
+    ///
+    /// ```
+    /// let mut harness = spindle_stream::testing::Harness::new(1);
+    /// use spindle_stream::Fold;
+    ///
+    /// let longest = Fold::new(|| 0, |longest: &mut usize, word: String| *longest = word.len().max(*longest), |longest: &usize| *longest);
+    /// harness
+    ///     .env()
+    ///     .from_collection(["a", "ccc", "bb"].map(str::to_owned))
+    ///     .key_by(|_| ())
+    ///     .aggregate(longest)
+    ///     .collect("longest");
+    /// assert_eq!(harness.run().unwrap().collected::<usize>("longest"), [1, 3, 3]);
+    /// ```
     pub fn aggregate<A: AggregateFunction<T, Output: Record>>(
         &self,
         function: A,
