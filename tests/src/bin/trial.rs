@@ -1,0 +1,104 @@
+//! A bounded job that takes its time and fails on demand, for the end-to-end suites.
+//!
+//! It counts numbers upwards and sums them by their remainder: what comes out is known by arithmetic.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+
+use spindle_stream::connectors::file::FileSink;
+use spindle_stream::{EventTime, Fold, Tumbling, WatermarkStrategy};
+
+/// Sums numbers by their remainder.
+#[derive(Debug, Clone, Parser)]
+struct Args {
+    /// How many numbers, from 0.
+    #[arg(long)]
+    records: u64,
+    /// Numbers a second, all subtasks together; as fast as it goes without.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Panic at this number.
+    #[arg(long)]
+    panic_at: Option<u64>,
+    /// Directory to write CSV part files into.
+    #[arg(long, value_name = "URI", required_unless_present = "collect")]
+    output: Option<String>,
+    /// Bring the rows to the client.
+    #[arg(long)]
+    collect: bool,
+}
+
+/// One row of the result.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Row {
+    key: u64,
+    count: u64,
+    sum: u64,
+}
+
+const KEYS: u64 = 100;
+
+/// Holds a subtask back to its share of the rate, in steps of ten milliseconds.
+struct Pace {
+    start: Instant,
+    done: u64,
+    rate: f64,
+}
+
+impl Pace {
+    fn step(&mut self) {
+        self.done += 1;
+        let due = Duration::from_secs_f64(self.done as f64 / self.rate);
+        let ahead = due.saturating_sub(self.start.elapsed());
+        if ahead > Duration::from_millis(10) {
+            std::thread::sleep(ahead);
+        }
+    }
+}
+
+thread_local! {
+    static PACE: std::cell::RefCell<Option<Pace>> = const { std::cell::RefCell::new(None) };
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    spindle_stream::main("trial", move |env| {
+        let rate = args.rate.map(|rate| rate / f64::from(env.parallelism()));
+        let panic_at = args.panic_at;
+        let sums = env
+            .generate(args.records, |n| n)
+            .name("numbers")
+            .map(move |n: u64| {
+                if let Some(rate) = rate {
+                    PACE.with_borrow_mut(|pace| {
+                        let fresh = || Pace { start: Instant::now(), done: 0, rate };
+                        pace.get_or_insert_with(fresh).step();
+                    });
+                }
+                assert!(Some(n) != panic_at, "record {n} is one too many");
+                n
+            })
+            .name("count upwards")
+            .assign_timestamps(WatermarkStrategy::monotonous(), |_| EventTime::from_millis(0))
+            .key_by(|n| n % KEYS)
+            .window(Tumbling::of(Duration::from_secs(1)))
+            .aggregate_with(
+                Fold::new(|| (0, 0), |(count, sum): &mut (u64, u64), n: u64| {
+                    *count += 1;
+                    *sum += n;
+                }, |total: &(u64, u64)| *total),
+                |&key: &u64, _, (count, sum)| Row { key, count, sum },
+            )
+            .name("sum");
+        if args.collect {
+            sums.collect("sums");
+        }
+        if let Some(output) = args.output {
+            sums.sink_to(FileSink::csv(output)).name("write sums");
+        }
+        Ok(())
+    })
+}

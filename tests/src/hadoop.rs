@@ -1,0 +1,159 @@
+//! The Hadoop that the suites run on: brought up by `scripts/local-hadoop`, once for all tests of a run.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A running cluster: NameNode, DataNode, ResourceManager and two NodeManagers.
+pub struct Hadoop {
+    directory: PathBuf,
+    environment: HashMap<String, String>,
+}
+
+/// The top of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository").to_owned()
+}
+
+/// The cluster of this test run, started if it is not up. Its directory is `SPINDLE_HADOOP_DIR`, or one of the script's own choice.
+///
+/// # Panics
+/// When Hadoop does not come up; what the script said is in the message.
+pub fn hadoop() -> &'static Hadoop {
+    static HADOOP: OnceLock<Hadoop> = OnceLock::new();
+    HADOOP.get_or_init(|| {
+        let directory = std::env::var_os("SPINDLE_HADOOP_DIR").map_or_else(|| std::env::temp_dir().join("spindle-tests-hadoop"), PathBuf::from);
+        let script = |verb: &str| {
+            let output = Command::new(repository().join("scripts/local-hadoop"))
+                .args([verb, "--nodes", "2", "--dir"])
+                .arg(&directory)
+                .output()
+                .expect("scripts/local-hadoop can be started");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "local-hadoop {verb} failed: {said}");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        script("up");
+        let environment = script("env")
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("export ")?.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.trim_matches(|c| c == '"' || c == '\'').to_owned()))
+            .collect();
+        Hadoop { directory, environment }
+    })
+}
+
+impl Hadoop {
+    /// The directory of its site files.
+    pub fn conf_dir(&self) -> PathBuf {
+        PathBuf::from(&self.environment["HADOOP_CONF_DIR"])
+    }
+
+    /// Runs Hadoop's own file system shell and returns what it printed.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn fs(&self, args: &[&str]) -> String {
+        let output = self.try_fs(args);
+        assert!(output.status.success(), "fs {args:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs Hadoop's own file system shell.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn try_fs(&self, args: &[&str]) -> std::process::Output {
+        Command::new(repository().join("scripts/local-hadoop"))
+            .arg("fs")
+            .arg("--dir")
+            .arg(&self.directory)
+            .args(args)
+            .output()
+            .expect("scripts/local-hadoop can be started")
+    }
+
+    /// Puts a local file into HDFS unless one of that name is there.
+    pub fn put(&self, local: &Path, remote: &str) {
+        if !self.try_fs(&["-test", "-e", remote]).status.success() {
+            let parent = remote.rsplit_once('/').map_or("/", |(parent, _)| parent);
+            self.fs(&["-mkdir", "-p", parent]);
+            self.fs(&["-put", &local.display().to_string(), remote]);
+        }
+    }
+
+    /// The part files below a directory of HDFS, joined, without the header of each.
+    pub fn rows(&self, directory: &str) -> Vec<String> {
+        let mut rows = Vec::new();
+        for file in self.part_files(directory) {
+            rows.extend(self.fs(&["-cat", &file]).lines().skip(1).map(str::to_owned));
+        }
+        rows.sort();
+        rows
+    }
+
+    /// Paths of all files below a directory of HDFS; none if it does not exist.
+    pub fn part_files(&self, directory: &str) -> Vec<String> {
+        let listing = self.try_fs(&["-ls", "-R", directory]);
+        let text = String::from_utf8_lossy(&listing.stdout).into_owned();
+        text.lines().filter(|line| line.starts_with('-')).filter_map(|line| line.split_whitespace().last()).map(str::to_owned).collect()
+    }
+
+    /// What the ResourceManager's REST API answers to `GET /ws/v1/cluster/<path>`.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn rm(&self, path: &str) -> Value {
+        let url = format!("{}/ws/v1/cluster/{path}", self.environment["HADOOP_RM_WEB"].trim_end_matches('/'));
+        let mut response = ureq::get(&url).header("accept", "application/json").call().expect("the ResourceManager answers");
+        response.body_mut().read_json().expect("the ResourceManager answers with JSON")
+    }
+
+    /// The report of one application.
+    pub fn app(&self, application: &str) -> Value {
+        self.rm(&format!("apps/{application}"))["app"].clone()
+    }
+
+    /// Asks the ResourceManager to kill an application.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub fn kill(&self, application: &str) {
+        let web = self.environment["HADOOP_RM_WEB"].trim_end_matches('/');
+        let user = std::env::var("USER").unwrap_or_else(|_| "root".to_owned());
+        let url = format!("{web}/ws/v1/cluster/apps/{application}/state?user.name={user}");
+        let answer = ureq::put(&url).send_json(serde_json::json!({"state": "KILLED"}));
+        answer.expect("the ResourceManager takes the kill");
+    }
+
+    /// Waits until an application's report has what is wanted.
+    ///
+    /// # Panics
+    /// When it has not after `limit`.
+    pub fn wait_app(&self, application: &str, limit: Duration, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        wait(limit, &format!("{application} to get where the test wants it"), || {
+            last = self.app(application);
+            wanted(&last).then(|| last.clone())
+        })
+    }
+}
+
+/// Looks again and again until there is something.
+///
+/// # Panics
+/// When there is nothing after `limit`.
+pub fn wait<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < limit, "waited {limit:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

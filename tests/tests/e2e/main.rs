@@ -1,0 +1,41 @@
+//! The whole of Spindle on a real HDFS and YARN: what a user types, what a user and an admin see, and what is left behind.
+
+mod faults;
+mod flights;
+mod refusals;
+mod yarn;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use spindle_tests::hadoop::hadoop;
+use spindle_tests::spindle::{binary, spindle};
+
+/// Long enough for a small job on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// `spindle run -t yarn-per-job --output json` on the suite's cluster.
+fn run_json() -> Command {
+    let mut command = spindle(&hadoop().conf_dir());
+    command.args(["run", "-t", "yarn-per-job", "--output", "json"]);
+    command
+}
+
+/// The job with faults on demand.
+fn trial() -> PathBuf {
+    binary("trial")
+}
+
+/// A directory of HDFS that no other test uses; it does not exist yet.
+fn fresh(name: &str) -> String {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    format!("/tests/{name}-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The user that the tests run as.
+fn user() -> String {
+    let output = Command::new("id").arg("-un").output().expect("id can be started");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
