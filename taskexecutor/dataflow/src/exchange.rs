@@ -7,7 +7,9 @@ mod partition;
 mod tests;
 mod writer;
 
-pub use codec::{BUFFER_BYTES, BUFFER_RECORDS, CodecError, Element, Elements, Encoder};
+pub use codec::{
+    BUFFER_BYTES, BUFFER_RECORDS, CodecError, Element, Elements, Encoder, RECORD_BYTES,
+};
 pub use merge::WatermarkMerge;
 pub use partition::{Broadcast, Forward, HashPartitioner, Partitioner, Rebalance, Route};
 pub use writer::ExchangeWriter;

@@ -25,6 +25,9 @@ pub const BUFFER_BYTES: usize = 32 * 1024;
 /// Most records in a buffer: bounds what a few bytes can make a decoder do if records take no bytes at all.
 pub const BUFFER_RECORDS: u32 = 1 << 16;
 
+/// Largest record that can leave its task, in bytes: half of what the worker takes for one frame.
+pub const RECORD_BYTES: usize = 32 << 20;
+
 const RECORDS: u8 = 1;
 const TIMED_RECORDS: u8 = 2;
 const WATERMARK: u8 = 3;
@@ -98,6 +101,12 @@ impl Encoder {
         self.open_block(tag);
         let start = self.bytes.len();
         self.append(record, timestamp)?;
+        let size = self.bytes.len() - start;
+        if size > RECORD_BYTES {
+            return Err(CodecError::Encode(format!(
+                "it takes {size} bytes, and {RECORD_BYTES} is the most"
+            )));
+        }
         if self.bytes.len() <= BUFFER_BYTES && self.records < BUFFER_RECORDS {
             self.records += 1;
             self.in_block += 1;

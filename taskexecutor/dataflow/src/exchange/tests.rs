@@ -285,3 +285,10 @@ fn watermarks_without_records_fill_no_buffer_beyond_its_size() {
     let largest = kept[0].iter().map(|buffer| buffer.bytes.len()).max();
     assert!(largest.unwrap() < BUFFER_BYTES + 9, "{largest:?}");
 }
+
+#[test]
+fn a_record_too_large_to_travel_is_refused_with_its_size() {
+    let record = "x".repeat(RECORD_BYTES);
+    let error = Encoder::default().record(&record, None).unwrap_err();
+    assert!(error.to_string().contains("is the most"), "{error}");
+}
