@@ -258,6 +258,10 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
             .flat_map(|vertex| vertex.staging.iter().cloned())
             .collect()
     };
+    if attempt.attempt > 1 {
+        // The job starts from its beginning: what an attempt before this left half done is in its way.
+        staging::remove(fs.clone(), sinks.clone()).await;
+    }
     handle.submit(told.submission).await?;
 
     let mut terminated = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;

@@ -286,7 +286,8 @@ fn progress(job: &JobView) -> f64 {
         .iter()
         .filter_map(|task| task.metrics.progress)
         .collect();
-    shares.iter().sum::<f64>() / shares.len().max(1) as f64
+    // Added to the 0 of no source at all, which alone would be a negative one.
+    shares.iter().fold(0.0, |sum, share| sum + share) / shares.len().max(1) as f64
 }
 
 pub(super) fn tasks_of(job: &JobView, vertex: JobVertexId) -> impl Iterator<Item = &TaskView> {
