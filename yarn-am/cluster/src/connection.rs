@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use spindle_common::gateway::{ToJobManager, ToTaskExecutor};
 use spindle_jobmanager::message::{ConnectionId, Input};
-use spindle_rpc::{Incoming, TaskExecutorStream};
+use spindle_rpc::{Incoming, StreamEnd, TaskExecutorStream};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -114,7 +114,14 @@ impl Source {
                 .recv()
                 .await
                 .ok_or_else(|| "the TaskExecutor ended".to_owned()),
-            Self::Stream(stream) => stream.recv().await.map_err(|end| report(&end)),
+            Self::Stream(stream) => stream.recv().await.map_err(|end| match end {
+                // The transport's own words are for the log: they tell nothing of the process behind it.
+                StreamEnd::Lost(detail) => {
+                    tracing::info!(detail, "a TaskExecutor's connection broke");
+                    "its connection broke".to_owned()
+                }
+                end @ (StreamEnd::Closed | StreamEnd::Malformed(_)) => report(&end),
+            }),
         }
     }
 }
