@@ -44,10 +44,12 @@ pub(crate) enum Event {
         host: String,
         tracking_url: String,
     },
-    /// The job changed its state.
+    /// The job entered a state.
     JobState {
         job_id: String,
         state: String,
+        /// Milliseconds since the epoch, by the JobManager's clock.
+        at_ms: u64,
         cause: Option<String>,
     },
     /// How far it is.

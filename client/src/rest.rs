@@ -1,5 +1,6 @@
 //! Talks to the REST API of a running JobManager, with the application's secret.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -16,6 +17,18 @@ pub(crate) struct RestClient {
     token: String,
 }
 
+/// The states of a job that are told; Flink has more names among its time stamps.
+const JOB_STATES: [&str; 8] = [
+    "CREATED",
+    "RUNNING",
+    "RESTARTING",
+    "FAILING",
+    "CANCELLING",
+    "FINISHED",
+    "FAILED",
+    "CANCELED",
+];
+
 /// What is known of a job, from `/jobs/:id`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct JobDetails {
@@ -25,6 +38,8 @@ pub(crate) struct JobDetails {
     pub(crate) finished: u32,
     pub(crate) records_in: u64,
     pub(crate) records_out: u64,
+    /// When it entered each state that it has been in, in milliseconds since the epoch.
+    pub(crate) entered: BTreeMap<String, u64>,
 }
 
 /// How a job ended, from `/jobs/:id/result`.
@@ -134,6 +149,13 @@ fn details(job: &Value) -> JobDetails {
         records_in: vertices
             .first()
             .map_or(0, |source| metric(source, "read-records")),
+        entered: job["timestamps"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter_map(|(state, at)| Some((state.clone(), at.as_u64().filter(|&at| at > 0)?)))
+            .filter(|(state, _)| JOB_STATES.contains(&state.as_str()))
+            .collect(),
         records_out: vertices
             .last()
             .map_or(0, |sink| metric(sink, "write-records")),
@@ -148,6 +170,7 @@ mod tests {
     fn the_details_of_a_job_are_summed_over_its_vertices() {
         let job = serde_json::json!({
             "state": "RUNNING",
+            "timestamps": {"CREATED": 5, "INITIALIZING": 6, "RUNNING": 7, "FINISHED": 0},
             "vertices": [
                 {"parallelism": 2, "tasks": {"RUNNING": 1, "FINISHED": 1}, "metrics": {"read-records": 10, "write-records": 9}},
                 {"parallelism": 3, "tasks": {"RUNNING": 3}, "metrics": {"read-records": 9, "write-records": 4}},
@@ -160,6 +183,7 @@ mod tests {
             finished: 1,
             records_in: 10,
             records_out: 4,
+            entered: BTreeMap::from([("CREATED".to_owned(), 5), ("RUNNING".to_owned(), 7)]),
         };
         assert_eq!(details(&job), expected);
     }

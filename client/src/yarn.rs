@@ -76,13 +76,13 @@ pub(crate) async fn run_per_job(
         name: deployment::JOB_EXECUTABLE.to_owned(),
         bytes,
     });
-    let uploaded = artifacts::upload(&cluster, wanted).await?;
+    let uploaded = artifacts::upload(&cluster, &settings, wanted).await?;
     reporter.event(&Event::Uploaded {
         bytes: uploaded.bytes,
         files: uploaded.files,
     });
 
-    let application = submission::submit(
+    let mut application = submission::submit(
         &cluster,
         &settings,
         &hadoop,
@@ -98,5 +98,7 @@ pub(crate) async fn run_per_job(
         tracking_url: application.tracking_url.clone(),
         bytes_uploaded: uploaded.bytes + application.staged_bytes,
     });
-    watch::watch(&cluster, &settings, &application, job_id, reporter).await
+    let ended = watch::watch(&cluster, &settings, &application, job_id, reporter).await;
+    application.settle().await;
+    ended
 }

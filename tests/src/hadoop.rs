@@ -16,7 +16,10 @@ pub struct Hadoop {
 
 /// The top of the repository.
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate lies in the repository")
+        .to_owned()
 }
 
 /// The cluster of this test run, started if it is not up. Its directory is `SPINDLE_HADOOP_DIR`, or one of the script's own choice.
@@ -26,7 +29,10 @@ pub fn repository() -> PathBuf {
 pub fn hadoop() -> &'static Hadoop {
     static HADOOP: OnceLock<Hadoop> = OnceLock::new();
     HADOOP.get_or_init(|| {
-        let directory = std::env::var_os("SPINDLE_HADOOP_DIR").map_or_else(|| std::env::temp_dir().join("spindle-tests-hadoop"), PathBuf::from);
+        let directory = std::env::var_os("SPINDLE_HADOOP_DIR").map_or_else(
+            || std::env::temp_dir().join("spindle-tests-hadoop"),
+            PathBuf::from,
+        );
         let script = |verb: &str| {
             let output = Command::new(repository().join("scripts/local-hadoop"))
                 .args([verb, "--nodes", "2", "--dir"])
@@ -34,16 +40,27 @@ pub fn hadoop() -> &'static Hadoop {
                 .output()
                 .expect("scripts/local-hadoop can be started");
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(output.status.success(), "local-hadoop {verb} failed: {said}");
+            assert!(
+                output.status.success(),
+                "local-hadoop {verb} failed: {said}"
+            );
             String::from_utf8_lossy(&output.stdout).into_owned()
         };
         script("up");
         let environment = script("env")
             .lines()
             .filter_map(|line| line.trim().strip_prefix("export ")?.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.trim_matches(|c| c == '"' || c == '\'').to_owned()))
+            .map(|(name, value)| {
+                (
+                    name.to_owned(),
+                    value.trim_matches(|c| c == '"' || c == '\'').to_owned(),
+                )
+            })
             .collect();
-        Hadoop { directory, environment }
+        Hadoop {
+            directory,
+            environment,
+        }
     })
 }
 
@@ -59,7 +76,11 @@ impl Hadoop {
     /// When it fails.
     pub fn fs(&self, args: &[&str]) -> String {
         let output = self.try_fs(args);
-        assert!(output.status.success(), "fs {args:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "fs {args:?} failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
@@ -100,7 +121,11 @@ impl Hadoop {
     pub fn part_files(&self, directory: &str) -> Vec<String> {
         let listing = self.try_fs(&["-ls", "-R", directory]);
         let text = String::from_utf8_lossy(&listing.stdout).into_owned();
-        text.lines().filter(|line| line.starts_with('-')).filter_map(|line| line.split_whitespace().last()).map(str::to_owned).collect()
+        text.lines()
+            .filter(|line| line.starts_with('-'))
+            .filter_map(|line| line.split_whitespace().last())
+            .map(str::to_owned)
+            .collect()
     }
 
     /// What the ResourceManager's REST API answers to `GET /ws/v1/cluster/<path>`.
@@ -108,9 +133,18 @@ impl Hadoop {
     /// # Panics
     /// When it does not answer.
     pub fn rm(&self, path: &str) -> Value {
-        let url = format!("{}/ws/v1/cluster/{path}", self.environment["HADOOP_RM_WEB"].trim_end_matches('/'));
-        let mut response = ureq::get(&url).header("accept", "application/json").call().expect("the ResourceManager answers");
-        response.body_mut().read_json().expect("the ResourceManager answers with JSON")
+        let url = format!(
+            "{}/ws/v1/cluster/{path}",
+            self.environment["HADOOP_RM_WEB"].trim_end_matches('/')
+        );
+        let mut response = ureq::get(&url)
+            .header("accept", "application/json")
+            .call()
+            .expect("the ResourceManager answers");
+        response
+            .body_mut()
+            .read_json()
+            .expect("the ResourceManager answers with JSON")
     }
 
     /// The report of one application.
@@ -134,12 +168,21 @@ impl Hadoop {
     ///
     /// # Panics
     /// When it has not after `limit`.
-    pub fn wait_app(&self, application: &str, limit: Duration, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub fn wait_app(
+        &self,
+        application: &str,
+        limit: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
         let mut last = Value::Null;
-        wait(limit, &format!("{application} to get where the test wants it"), || {
-            last = self.app(application);
-            wanted(&last).then(|| last.clone())
-        })
+        wait(
+            limit,
+            &format!("{application} to get where the test wants it"),
+            || {
+                last = self.app(application);
+                wanted(&last).then(|| last.clone())
+            },
+        )
     }
 }
 
@@ -153,7 +196,10 @@ pub fn wait<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>)
         if let Some(found) = look() {
             return found;
         }
-        assert!(start.elapsed() < limit, "waited {limit:?} in vain for {what}");
+        assert!(
+            start.elapsed() < limit,
+            "waited {limit:?} in vain for {what}"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -31,16 +31,40 @@ pub enum Role {
 pub fn of_application(application: &str) -> Vec<Process> {
     let prefix = application.replace("application_", "container_");
     let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").expect("/proc can be listed").flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+    for entry in fs::read_dir("/proc")
+        .expect("/proc can be listed")
+        .flatten()
+    {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
         // Processes come and go while we look.
-        let Ok(environment) = fs::read(entry.path().join("environ")) else { continue };
-        let Ok(executable) = fs::read_link(entry.path().join("exe")) else { continue };
-        let variable = environment.split(|&b| b == 0).find_map(|line| line.strip_prefix(b"CONTAINER_ID="));
-        let Some(container) = variable.and_then(|id| std::str::from_utf8(id).ok()).filter(|id| id.starts_with(&prefix)) else { continue };
-        let is_worker = environment.split(|&b| b == 0).any(|line| line == b"SPINDLE_MODE=worker");
+        let Ok(environment) = fs::read(entry.path().join("environ")) else {
+            continue;
+        };
+        let Ok(executable) = fs::read_link(entry.path().join("exe")) else {
+            continue;
+        };
+        let variable = environment
+            .split(|&b| b == 0)
+            .find_map(|line| line.strip_prefix(b"CONTAINER_ID="));
+        let Some(container) = variable
+            .and_then(|id| std::str::from_utf8(id).ok())
+            .filter(|id| id.starts_with(&prefix))
+        else {
+            continue;
+        };
+        let is_worker = environment
+            .split(|&b| b == 0)
+            .any(|line| line == b"SPINDLE_MODE=worker");
         let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let command = String::from_utf8_lossy(arguments.split(|&b| b == 0).next().unwrap_or_default()).into_owned();
+        let command =
+            String::from_utf8_lossy(arguments.split(|&b| b == 0).next().unwrap_or_default())
+                .into_owned();
         let role = match command.rsplit('/').next() {
             _ if executable.ends_with("bash") => Role::Other,
             Some("spindle-yarn-am") => Role::ApplicationMaster,
@@ -48,7 +72,11 @@ pub fn of_application(application: &str) -> Vec<Process> {
             _ if is_worker => Role::Worker,
             _ => Role::Other,
         };
-        found.push(Process { pid, role, container: container.to_owned() });
+        found.push(Process {
+            pid,
+            role,
+            container: container.to_owned(),
+        });
     }
     found.sort_by_key(|process| process.pid);
     found
@@ -56,7 +84,10 @@ pub fn of_application(application: &str) -> Vec<Process> {
 
 /// The processes of one role.
 pub fn with_role(application: &str, role: Role) -> Vec<Process> {
-    of_application(application).into_iter().filter(|process| process.role == role).collect()
+    of_application(application)
+        .into_iter()
+        .filter(|process| process.role == role)
+        .collect()
 }
 
 /// Sends SIGKILL.

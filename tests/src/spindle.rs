@@ -14,16 +14,30 @@ use serde_json::Value;
 /// When it has not been built.
 pub fn binary(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a test knows where it is");
-    let target = own.ancestors().nth(3).expect("a test lies in <target>/<profile>/deps").join("release");
-    let path = std::env::var_os("SPINDLE_BIN_DIR").map_or(target, PathBuf::from).join(name);
-    assert!(path.is_file(), "{} is missing: run ./scripts/test, or cargo build --release first", path.display());
+    let target = own
+        .ancestors()
+        .nth(3)
+        .expect("a test lies in <target>/<profile>/deps")
+        .join("release");
+    let path = std::env::var_os("SPINDLE_BIN_DIR")
+        .map_or(target, PathBuf::from)
+        .join(name);
+    assert!(
+        path.is_file(),
+        "{} is missing: run ./scripts/test, or cargo build --release first",
+        path.display()
+    );
     path
 }
 
 /// A `spindle` command against a Hadoop configuration, with nothing of the caller's own settings.
 pub fn spindle(conf_dir: &Path) -> Command {
     let mut command = Command::new(binary("spindle"));
-    command.env("HADOOP_CONF_DIR", conf_dir).env_remove("YARN_CONF_DIR").env_remove("SPINDLE_CONF_DIR").stdin(Stdio::null());
+    command
+        .env("HADOOP_CONF_DIR", conf_dir)
+        .env_remove("YARN_CONF_DIR")
+        .env_remove("SPINDLE_CONF_DIR")
+        .stdin(Stdio::null());
     command
 }
 
@@ -65,7 +79,11 @@ impl Attached {
     /// # Panics
     /// When it cannot be started.
     pub fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("the command can be started");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the command can be started");
         let stdout = BufReader::new(child.stdout.take().expect("standard output is a pipe"));
         let (sender, events) = mpsc::channel();
         std::thread::spawn(move || {
@@ -76,37 +94,59 @@ impl Attached {
                 }
             }
         });
-        Self { child, events, seen: Vec::new() }
+        Self {
+            child,
+            events,
+            seen: Vec::new(),
+        }
     }
 
     /// Waits for an event and returns it.
     ///
     /// # Panics
     /// When it does not come within `limit`.
-    pub fn wait_for(&mut self, limit: Duration, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub fn wait_for(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
         let start = Instant::now();
         loop {
-            match self.events.recv_timeout(limit.saturating_sub(start.elapsed())) {
+            match self
+                .events
+                .recv_timeout(limit.saturating_sub(start.elapsed()))
+            {
                 Ok(event) => {
                     self.seen.push(event.clone());
                     if wanted(&event) {
                         return event;
                     }
                 }
-                Err(_) => panic!("waited {limit:?} in vain for {what}; events so far: {:#?}", self.seen),
+                Err(_) => panic!(
+                    "waited {limit:?} in vain for {what}; events so far: {:#?}",
+                    self.seen
+                ),
             }
         }
     }
 
     /// Waits for the application to be submitted and returns its id.
     pub fn application(&mut self) -> String {
-        let event = self.wait_for(Duration::from_secs(30), "the submission", |event| event["event"] == "submitted");
-        event["application_id"].as_str().expect("an application id is text").to_owned()
+        let event = self.wait_for(Duration::from_secs(30), "the submission", |event| {
+            event["event"] == "submitted"
+        });
+        event["application_id"]
+            .as_str()
+            .expect("an application id is text")
+            .to_owned()
     }
 
     /// Waits for the job to be in a state.
     pub fn wait_state(&mut self, state: &str, limit: Duration) {
-        self.wait_for(limit, state, |event| event["event"] == "job_state" && event["state"] == state);
+        self.wait_for(limit, state, |event| {
+            event["event"] == "job_state" && event["state"] == state
+        });
     }
 
     /// Waits for the client to end and returns its exit code; all events are then in `seen`.
@@ -116,14 +156,23 @@ impl Attached {
     pub fn end(mut self, limit: Duration) -> (i32, Vec<Value>) {
         let start = Instant::now();
         loop {
-            match self.events.recv_timeout(limit.saturating_sub(start.elapsed())) {
+            match self
+                .events
+                .recv_timeout(limit.saturating_sub(start.elapsed()))
+            {
                 Ok(event) => self.seen.push(event),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(mpsc::RecvTimeoutError::Timeout) => panic!("the client did not end within {limit:?}; events: {:#?}", self.seen),
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!(
+                    "the client did not end within {limit:?}; events: {:#?}",
+                    self.seen
+                ),
             }
         }
         let status = self.child.wait().expect("the client can be waited for");
-        (status.code().expect("the client exits by itself"), std::mem::take(&mut self.seen))
+        (
+            status.code().expect("the client exits by itself"),
+            std::mem::take(&mut self.seen),
+        )
     }
 
     /// Process id of the client.

@@ -76,7 +76,7 @@ fn draw(graph: &JobGraph) -> String {
         }
         if vertex.is_source() {
             let splits: usize = vertex.splits.iter().map(Vec::len).sum();
-            text += &format!("    {splits} splits\n");
+            text += &format!("    {splits} split{}\n", if splits == 1 { "" } else { "s" });
         }
     }
     text += &format!("\n{} tasks in {} slots", graph.tasks(), graph.slots());

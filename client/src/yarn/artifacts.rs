@@ -14,6 +14,7 @@ use spindle_hadoop::fs::{CreateOptions, FileStatus, FsPath};
 
 use super::cluster::Cluster;
 use crate::error::CliError;
+use crate::settings::Settings;
 
 /// A file for containers.
 pub(crate) struct Artifact {
@@ -66,10 +67,11 @@ pub(crate) fn own() -> Result<Vec<Artifact>, CliError> {
 /// Brings all artifacts that are not there yet into HDFS, side by side.
 pub(crate) async fn upload(
     cluster: &Cluster,
+    settings: &Settings,
     artifacts: Vec<Artifact>,
 ) -> Result<Uploaded, CliError> {
     let cache = cluster
-        .base()?
+        .base(settings)?
         .join("cache")
         .map_err(|cause| cannot_upload("the cache", cause))?;
     let hashed = tokio::task::spawn_blocking(move || {

@@ -13,6 +13,7 @@ use spindle_hadoop::yarn::{
 
 use super::checks::Limits;
 use crate::error::CliError;
+use crate::settings::Settings;
 
 /// How long a ResourceManager may take to answer the first question.
 const FIRST_WAIT: Duration = Duration::from_secs(3);
@@ -72,8 +73,16 @@ impl Cluster {
         })
     }
 
-    /// Directory of all that Spindle keeps in the user's home.
-    pub(crate) fn base(&self) -> Result<FsPath, CliError> {
+    /// Directory of all that Spindle keeps for the user: `.spindle` in the home directory, or in `yarn.staging-directory`.
+    pub(crate) fn base(&self, settings: &Settings) -> Result<FsPath, CliError> {
+        if let Some(directory) = &settings.yarn.staging_directory {
+            let parent = self.fs.resolve(directory);
+            return parent
+                .and_then(|parent| parent.join(&format!("{}/.spindle", settings.user)))
+                .map_err(|cause| {
+                    CliError::usage("yarn.staging-directory cannot be used").because(cause)
+                });
+        }
         self.home.join(".spindle").map_err(|cause| {
             CliError::usage("the home directory in HDFS has no usable name").because(cause)
         })

@@ -11,12 +11,13 @@ use spindle_common::deployment::{
 };
 use spindle_common::job_graph::JobSubmission;
 use spindle_hadoop::conf::Configuration;
-use spindle_hadoop::fs::{CreateOptions, FsError, FsPath};
+use spindle_hadoop::fs::{CreateOptions, FileSystem, FsError, FsPath};
 use spindle_hadoop::proto::yarn::{ApplicationSubmissionContext, ContainerLaunchContext, Priority};
 use spindle_hadoop::token::Credentials;
 use spindle_hadoop::yarn::launch::{LocalResourceType, LocalResourceVisibility};
 use spindle_hadoop::yarn::{ApplicationId, launch};
 use spindle_rpc::Secret;
+use tokio::task::JoinSet;
 
 use super::artifacts::Uploaded;
 use super::checks::Limits;
@@ -32,6 +33,14 @@ pub(crate) struct Application {
     pub(crate) staging: FsPath,
     /// Bytes written to the staging directory.
     pub(crate) staged_bytes: u64,
+    background: JoinSet<()>,
+}
+
+impl Application {
+    /// Waits for what goes on beside the submission.
+    pub(crate) async fn settle(&mut self) {
+        while self.background.join_next().await.is_some() {}
+    }
 }
 
 /// Submits the application and waits until the ResourceManager has it.
@@ -48,7 +57,7 @@ pub(crate) async fn submit(
     let secret = Secret::generate()
         .map_err(|cause| CliError::usage("cannot draw a secret").because(cause))?;
     let staging = cluster
-        .base()?
+        .base(settings)?
         .join(&id.to_string())
         .map_err(staging_failed)?;
     cluster
@@ -95,22 +104,15 @@ pub(crate) async fn submit(
     }
 
     let context = context(settings, name, id, &resources, &credentials)?;
-    let file = staging.join("secret").map_err(staging_failed)?;
     let text = secret.to_hex();
     staged_bytes += text.len() as u64;
-    let options = CreateOptions::default().permission(0o600);
-    let (submitted, written) = futures::join!(
-        cluster.rm().submit_application(context),
-        cluster.fs.write(&file, text.into(), &options)
-    );
-    if let Err(error) = submitted {
+    let mut background = JoinSet::new();
+    background.spawn(leave_secret(cluster.fs.clone(), staging.clone(), text));
+    if let Err(error) = cluster.rm().submit_application(context).await {
         // Nothing of it may stay behind; the first error counts.
+        while background.join_next().await.is_some() {}
         drop(cluster.fs.delete(&staging, true).await);
         return Err(cluster.rm_failed("submitting the application", error));
-    }
-    if let Err(error) = written {
-        // The ApplicationMaster of a short job may have removed the directory already.
-        tracing::debug!(%error, "the secret was not written for later clients");
     }
     let report = cluster.report(id).await?;
     Ok(Application {
@@ -119,7 +121,21 @@ pub(crate) async fn submit(
         secret,
         staging,
         staged_bytes,
+        background,
     })
+}
+
+/// Leaves the secret where later clients of the same user find it. Closing a small file takes half a second: nothing waits for it.
+async fn leave_secret(fs: FileSystem, staging: FsPath, text: String) {
+    let options = CreateOptions::default().permission(0o600);
+    let written = match staging.join("secret") {
+        Ok(file) => fs.write(&file, text.into(), &options).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = written {
+        // The ApplicationMaster of a short job may have removed the directory already.
+        tracing::debug!(%error, "the secret was not left for later clients");
+    }
 }
 
 async fn stage(

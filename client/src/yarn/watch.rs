@@ -11,7 +11,7 @@ use super::cluster::Cluster;
 use super::submission::Application;
 use crate::error::{CliError, Exit};
 use crate::output::{Event, Reporter};
-use crate::rest::{JobDetails, RestClient};
+use crate::rest::{JobDetails, JobResult, RestClient};
 use crate::settings::Settings;
 
 /// Between two looks while something is expected to happen.
@@ -41,6 +41,8 @@ pub(crate) async fn watch(
         reporter,
         state: None,
         job_state: String::new(),
+        seen: None,
+        waiting: String::new(),
         rest: None,
     };
     if !settings.execution.attached {
@@ -99,6 +101,10 @@ struct Watch<'a> {
     state: Option<YarnApplicationState>,
     /// What the JobManager said last.
     job_state: String,
+    /// When the job entered that state, in milliseconds since the epoch by the JobManager's clock.
+    seen: Option<u64>,
+    /// What YARN said last that the application waits for.
+    waiting: String,
     rest: Option<RestClient>,
 }
 
@@ -118,111 +124,135 @@ impl Watch<'_> {
     }
 
     /// Follows the job; YARN's report of the application when it is over.
+    ///
+    /// The job is followed at its JobManager. YARN is asked while that one does not answer: before it runs, when it has ended, and
+    /// when another attempt takes its place.
     async fn until_end(&mut self) -> Result<ApplicationReport, CliError> {
         let mut since = Instant::now();
-        let mut reason = String::new();
-        loop {
-            let report = self.report().await?;
-            match report.yarn_application_state() {
-                state if is_over(state) => return Ok(report),
-                YarnApplicationState::Running => break,
-                YarnApplicationState::Accepted if since.elapsed() > PATIENCE => {
-                    let now = waiting_for(report.diagnostics());
-                    if now != reason && !now.is_empty() {
-                        reason = now;
-                        let application_id = self.application.id.to_string();
-                        self.reporter.event(&Event::Accepted {
-                            application_id,
-                            reason: reason.clone(),
-                        });
-                    }
-                    tokio::time::sleep(LONG).await;
-                }
-                YarnApplicationState::New
-                | YarnApplicationState::NewSaving
-                | YarnApplicationState::Submitted
-                | YarnApplicationState::Accepted
-                | YarnApplicationState::Finished
-                | YarnApplicationState::Failed
-                | YarnApplicationState::Killed => tokio::time::sleep(SHORT).await,
-            }
-        }
-        // The job is followed at the ApplicationMaster; YARN is asked only when that one does not answer.
-        since = Instant::now();
         let mut last = JobDetails::default();
         loop {
-            if let Some(rest) = &self.rest {
-                match rest.job(self.job).await {
-                    Ok(details) => {
-                        if details != last {
-                            since = Instant::now();
-                        }
-                        let over = self.job_is(&details, &last).await;
-                        if over {
-                            return self.until_over().await;
-                        }
-                        last = details;
-                        tokio::time::sleep(if since.elapsed() > PATIENCE {
-                            LONG
-                        } else {
-                            SHORT
-                        })
-                        .await;
-                        continue;
+            match self.ask_job_manager().await {
+                Some((details, result)) => {
+                    if details != last {
+                        since = Instant::now();
+                        self.progress(&details, &result);
                     }
-                    Err(error) => tracing::debug!(error, "the JobManager does not answer"),
+                    self.job_is(&details, result.cause.as_deref());
+                    if is_job_over(&details.state) {
+                        self.fetch_collected().await;
+                        return self.until_over().await;
+                    }
+                    last = details;
+                }
+                None => {
+                    let report = self.report().await?;
+                    if is_over(report.yarn_application_state()) {
+                        return Ok(report);
+                    }
+                    if report.yarn_application_state() == YarnApplicationState::Accepted
+                        && since.elapsed() > PATIENCE
+                    {
+                        self.waits_for(&report);
+                    }
                 }
             }
-            let report = self.report().await?;
-            if is_over(report.yarn_application_state()) {
-                return Ok(report);
-            }
-            tokio::time::sleep(SHORT).await;
+            tokio::time::sleep(if since.elapsed() > PATIENCE {
+                LONG
+            } else {
+                SHORT
+            })
+            .await;
         }
     }
 
-    /// Tells what is new of the job; whether it is over.
-    async fn job_is(&mut self, details: &JobDetails, last: &JobDetails) -> bool {
-        let over = ["FINISHED", "FAILED", "CANCELED"].contains(&details.state.as_str());
-        let result = match &self.rest {
-            Some(rest) => rest.result(self.job, false).await.ok(),
-            None => None,
+    /// What the JobManager says of the job, if there is one and it answers.
+    async fn ask_job_manager(&mut self) -> Option<(JobDetails, JobResult)> {
+        let rest = self.rest.as_ref()?;
+        let answer = match rest.job(self.job).await {
+            Ok(details) => rest
+                .result(self.job, false)
+                .await
+                .map(|result| (details, result)),
+            Err(error) => Err(error),
         };
-        if details != last
-            && let Some(result) = &result
-        {
-            self.reporter.event(&Event::Progress {
-                running: details.running,
-                finished: details.finished,
-                tasks: details.tasks,
-                records_in: details.records_in,
-                records_out: details.records_out,
-                late: result.late_records_dropped,
-                progress: result.progress,
+        match answer {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                tracing::debug!(error, "the JobManager does not answer");
+                // Another attempt has another address.
+                self.rest = None;
+                None
+            }
+        }
+    }
+
+    fn waits_for(&mut self, report: &ApplicationReport) {
+        let reason = waiting_for(report.diagnostics());
+        if reason != self.waiting && !reason.is_empty() {
+            self.waiting.clone_from(&reason);
+            let application_id = self.application.id.to_string();
+            self.reporter.event(&Event::Accepted {
+                application_id,
+                reason,
             });
         }
-        if details.state != self.job_state {
-            self.job_state.clone_from(&details.state);
-            let cause = result.and_then(|result| result.cause);
+    }
+
+    fn progress(&mut self, details: &JobDetails, result: &JobResult) {
+        self.reporter.event(&Event::Progress {
+            running: details.running,
+            finished: details.finished,
+            tasks: details.tasks,
+            records_in: details.records_in,
+            records_out: details.records_out,
+            late: result.late_records_dropped,
+            progress: result.progress,
+        });
+    }
+
+    /// Tells each state that the job has entered since it was looked at last, those that it has left again included.
+    fn job_is(&mut self, details: &JobDetails, cause: Option<&str>) {
+        let Some(&now) = details.entered.get(&details.state) else {
+            return;
+        };
+        let seen = self.seen;
+        let mut entered: Vec<_> = details
+            .entered
+            .iter()
+            .filter(|&(state, &at)| {
+                seen.is_none_or(|seen| at > seen)
+                    || (*state == details.state && *state != self.job_state)
+            })
+            .collect();
+        entered.sort_by_key(|&(state, &at)| (at, *state == details.state));
+        for (state, &at_ms) in entered {
+            let cause = cause
+                .filter(|_| *state == details.state && state != "FINISHED")
+                .map(str::to_owned);
             self.reporter.event(&Event::JobState {
                 job_id: self.job.to_string(),
-                state: details.state.clone(),
+                state: state.clone(),
+                at_ms,
                 cause,
             });
         }
-        if over && let Some(rest) = &self.rest {
-            match rest.collected(self.job).await {
-                Ok(sinks) => {
-                    for (name, rows) in sinks {
-                        self.reporter.event(&Event::Collected { name, rows });
-                    }
+        self.seen = Some(seen.unwrap_or(0).max(now));
+        self.job_state.clone_from(&details.state);
+    }
+
+    /// Brings the rows of collecting sinks, and lets the JobManager go.
+    async fn fetch_collected(&mut self) {
+        let Some(rest) = &self.rest else { return };
+        match rest.collected(self.job).await {
+            Ok(sinks) => {
+                for (name, rows) in sinks {
+                    self.reporter.event(&Event::Collected { name, rows });
                 }
-                Err(error) => tracing::warn!(error, "collected rows could not be fetched"),
             }
-            // If this is lost the JobManager ends after a while by itself.
-            drop(rest.result(self.job, true).await);
+            Err(error) => tracing::warn!(error, "collected rows could not be fetched"),
         }
-        over
+        // If this is lost the JobManager ends after a while by itself.
+        drop(rest.result(self.job, true).await);
     }
 
     /// Waits for YARN to show the end that the JobManager has announced.
@@ -249,29 +279,28 @@ impl Watch<'_> {
     async fn report(&mut self) -> Result<ApplicationReport, CliError> {
         let report = self.cluster.report(self.application.id).await?;
         let state = report.yarn_application_state();
-        if self.state != Some(state) {
-            self.state = Some(state);
+        let before = self.state.replace(state);
+        if before != Some(state) {
             let application_id = self.application.id.to_string();
-            match state {
-                YarnApplicationState::Accepted => self.reporter.event(&Event::Accepted {
+            let was_accepted =
+                before.is_some_and(|before| before >= YarnApplicationState::Accepted);
+            if state == YarnApplicationState::Accepted
+                || (state == YarnApplicationState::Running && !was_accepted)
+            {
+                let (application_id, reason) = (application_id.clone(), String::new());
+                self.reporter.event(&Event::Accepted {
                     application_id,
-                    reason: String::new(),
-                }),
-                YarnApplicationState::Running => {
-                    let (host, tracking_url) =
-                        (report.host().to_owned(), report.tracking_url().to_owned());
-                    self.reporter.event(&Event::Registered {
-                        application_id,
-                        host,
-                        tracking_url,
-                    });
-                }
-                YarnApplicationState::New
-                | YarnApplicationState::NewSaving
-                | YarnApplicationState::Submitted
-                | YarnApplicationState::Finished
-                | YarnApplicationState::Failed
-                | YarnApplicationState::Killed => {}
+                    reason,
+                });
+            }
+            if state == YarnApplicationState::Running {
+                let (host, tracking_url) =
+                    (report.host().to_owned(), report.tracking_url().to_owned());
+                self.reporter.event(&Event::Registered {
+                    application_id,
+                    host,
+                    tracking_url,
+                });
             }
         }
         if state == YarnApplicationState::Running && self.rest.is_none() {
@@ -349,6 +378,10 @@ impl Watch<'_> {
             ))),
         }
     }
+}
+
+fn is_job_over(state: &str) -> bool {
+    ["FINISHED", "FAILED", "CANCELED"].contains(&state)
 }
 
 const fn is_over(state: YarnApplicationState) -> bool {

@@ -74,7 +74,11 @@ fn main() -> ExitCode {
             .map(move |n: u64| {
                 if let Some(rate) = rate {
                     PACE.with_borrow_mut(|pace| {
-                        let fresh = || Pace { start: Instant::now(), done: 0, rate };
+                        let fresh = || Pace {
+                            start: Instant::now(),
+                            done: 0,
+                            rate,
+                        };
                         pace.get_or_insert_with(fresh).step();
                     });
                 }
@@ -82,14 +86,20 @@ fn main() -> ExitCode {
                 n
             })
             .name("count upwards")
-            .assign_timestamps(WatermarkStrategy::monotonous(), |_| EventTime::from_millis(0))
+            .assign_timestamps(WatermarkStrategy::monotonous(), |_| {
+                EventTime::from_millis(0)
+            })
             .key_by(|n| n % KEYS)
             .window(Tumbling::of(Duration::from_secs(1)))
             .aggregate_with(
-                Fold::new(|| (0, 0), |(count, sum): &mut (u64, u64), n: u64| {
-                    *count += 1;
-                    *sum += n;
-                }, |total: &(u64, u64)| *total),
+                Fold::new(
+                    || (0, 0),
+                    |(count, sum): &mut (u64, u64), n: u64| {
+                        *count += 1;
+                        *sum += n;
+                    },
+                    |total: &(u64, u64)| *total,
+                ),
                 |&key: &u64, _, (count, sum)| Row { key, count, sum },
             )
             .name("sum");

@@ -1,10 +1,13 @@
 //! Processes die in the middle of a bounded job: its result is what it would have been, or its end names the cause.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::Duration;
 
 use spindle_tests::hadoop::{hadoop, wait};
 use spindle_tests::process::{Process, Role, kill_9, with_role};
-use spindle_tests::spindle::Attached;
+use spindle_tests::spindle::{Attached, binary};
 
 use super::{LIMIT, fresh, run_json, trial};
 
@@ -27,25 +30,41 @@ fn expected() -> Vec<String> {
 fn start(output: &str, settings: &[&str]) -> (Attached, String) {
     let mut command = run_json();
     command.args(["-p", "3"]).args(settings).arg(trial());
-    command.args(["--records", &RECORDS.to_string(), "--rate", "12000", "--output", &format!("hdfs://{output}")]);
+    command.args([
+        "--records",
+        &RECORDS.to_string(),
+        "--rate",
+        "12000",
+        "--output",
+        &format!("hdfs://{output}"),
+    ]);
     let mut client = Attached::start(&mut command);
     let application = client.application();
     (client, application)
 }
 
 fn some(application: &str, role: Role) -> Process {
-    wait(LIMIT, "a process to kill", || with_role(application, role).into_iter().next())
+    wait(LIMIT, "a process to kill", || {
+        with_role(application, role).into_iter().next()
+    })
 }
 
 /// Kills one process of a role in the middle of the job.
 fn killed_once(role: Role) {
     let output = fresh("killed-once");
     let (mut client, application) = start(&output, &[]);
-    client.wait_for(LIMIT, "records", |event| event["event"] == "progress" && event["records_in"].as_u64() > Some(3000));
+    client.wait_for(LIMIT, "records", |event| {
+        event["event"] == "progress" && event["records_in"].as_u64() > Some(3000)
+    });
     kill_9(some(&application, role).pid);
     let (code, events) = client.end(LIMIT);
     assert_eq!(code, 0, "{events:#?}");
-    assert!(events.iter().any(|event| event["event"] == "job_state" && event["state"] == "RESTARTING"), "it restarted: {events:#?}");
+    assert!(
+        events
+            .iter()
+            .any(|event| event["event"] == "job_state" && event["state"] == "RESTARTING"),
+        "it restarted: {events:#?}"
+    );
     assert_eq!(hadoop().rows(&output), expected());
     assert_eq!(hadoop().part_files(&output).len(), 3);
 }
@@ -64,7 +83,9 @@ fn a_job_whose_worker_is_killed_restarts_and_ends_right() {
 fn a_job_whose_application_master_is_killed_starts_again_and_ends_right() {
     let output = fresh("master-killed");
     let (mut client, application) = start(&output, &[]);
-    client.wait_for(LIMIT, "records", |event| event["event"] == "progress" && event["records_in"].as_u64() > Some(3000));
+    client.wait_for(LIMIT, "records", |event| {
+        event["event"] == "progress" && event["records_in"].as_u64() > Some(3000)
+    });
     kill_9(some(&application, Role::ApplicationMaster).pid);
     let (code, events) = client.end(LIMIT);
     assert_eq!(code, 0, "{events:#?}");
@@ -74,48 +95,74 @@ fn a_job_whose_application_master_is_killed_starts_again_and_ends_right() {
 #[test]
 fn a_job_whose_workers_are_killed_again_and_again_fails_with_the_cause() {
     let output = fresh("killed-again");
-    let settings = ["-D", "restart-strategy.type=fixed-delay", "-D", "restart-strategy.fixed-delay.attempts=2", "-D", "restart-strategy.fixed-delay.delay=100 ms"];
-    let (client, application) = start(&output, &settings);
-    let killer = std::thread::spawn({
-        let application = application.clone();
-        move || {
-            // Three failures: two restarts, then no more.
-            let mut killed = Vec::new();
-            while killed.len() < 3 {
-                let fresh = wait(LIMIT, "a worker to kill", || with_role(&application, Role::Worker).into_iter().find(|worker| !killed.contains(&worker.pid)));
-                kill_9(fresh.pid);
-                killed.push(fresh.pid);
-                // Its loss has to be seen before the next one counts as another.
-                wait(LIMIT, "the others of this attempt to be told", || {
-                    let all = with_role(&application, Role::Worker);
-                    all.iter().all(|worker| worker.pid != fresh.pid).then_some(())
-                });
-                let app = hadoop().app(&application);
-                if app["state"] == "FINISHED" {
-                    break;
-                }
-            }
-        }
-    });
+    // Long enough a delay for the client to see each restart.
+    let settings = [
+        "-D",
+        "restart-strategy.type=fixed-delay",
+        "-D",
+        "restart-strategy.fixed-delay.attempts=2",
+        "-D",
+        "restart-strategy.fixed-delay.delay=1 s",
+    ];
+    let (mut client, application) = start(&output, &settings);
+    for _ in 0..2 {
+        client.wait_state("RUNNING", LIMIT);
+        kill_9(some(&application, Role::Worker).pid);
+        client.wait_state("RESTARTING", LIMIT);
+    }
+    client.wait_state("RUNNING", LIMIT);
+    kill_9(some(&application, Role::Worker).pid);
     let (code, events) = client.end(LIMIT);
-    killer.join().unwrap();
     assert_eq!(code, 1, "{events:#?}");
     let app = hadoop().app(&application);
     assert_eq!(app["finalStatus"], "FAILED");
     let diagnostics = app["diagnostics"].as_str().unwrap();
-    assert!(diagnostics.contains("worker") && diagnostics.contains("signal 9"), "{diagnostics}");
+    assert!(
+        diagnostics.contains("worker") && diagnostics.contains("signal 9"),
+        "{diagnostics}"
+    );
     assert_eq!(hadoop().part_files(&output), Vec::<String>::new());
+}
+
+/// Spindle's executables with a TaskExecutor that ends at once.
+fn broken_installation() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["spindle", "spindle-yarn-am"] {
+        fs::copy(binary(name), directory.path().join(name)).unwrap();
+    }
+    let executor = directory.path().join("spindle-taskexecutor");
+    fs::write(
+        &executor,
+        "#!/bin/sh\necho 'broken on purpose' >&2\nexit 7\n",
+    )
+    .unwrap();
+    fs::set_permissions(&executor, fs::Permissions::from_mode(0o755)).unwrap();
+    directory
 }
 
 #[test]
 fn task_managers_that_never_start_fail_the_job_with_the_cause() {
     let output = fresh("never-start");
-    // The TaskExecutors do not find their credentials.
-    let (client, application) = start(&output, &["-D", "containerized.taskmanager.env.HADOOP_TOKEN_FILE_LOCATION=/nowhere"]);
+    let installation = broken_installation();
+    let mut command = Command::new(installation.path().join("spindle"));
+    command
+        .env("HADOOP_CONF_DIR", hadoop().conf_dir())
+        .args(["run", "-t", "yarn-per-job", "--output", "json", "-p", "2"])
+        .arg(trial())
+        .args(["--records", "10", "--output", &format!("hdfs://{output}")]);
+    let mut client = Attached::start(&mut command);
+    let application = client.application();
     let (code, events) = client.end(LIMIT);
     assert_eq!(code, 1, "{events:#?}");
-    let app = hadoop().wait_app(&application, Duration::from_secs(10), |app| app["state"] == "FINISHED");
+    let app = hadoop().wait_app(&application, Duration::from_secs(10), |app| {
+        app["state"] == "FINISHED"
+    });
     assert_eq!(app["finalStatus"], "FAILED");
     let diagnostics = app["diagnostics"].as_str().unwrap();
-    assert!(diagnostics.contains("/nowhere"), "{diagnostics}");
+    for part in ["exit code 7", "broken on purpose"] {
+        assert!(
+            diagnostics.contains(part),
+            "`{part}` is not in: {diagnostics}"
+        );
+    }
 }

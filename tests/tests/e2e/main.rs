@@ -31,11 +31,18 @@ fn trial() -> PathBuf {
 /// A directory of HDFS that no other test uses; it does not exist yet.
 fn fresh(name: &str) -> String {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
-    format!("/tests/{name}-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "/tests/{name}-{}-{}",
+        std::process::id(),
+        COUNTER.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
 /// The user that the tests run as.
 fn user() -> String {
-    let output = Command::new("id").arg("-un").output().expect("id can be started");
+    let output = Command::new("id")
+        .arg("-un")
+        .output()
+        .expect("id can be started");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }

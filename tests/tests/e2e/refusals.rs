@@ -14,7 +14,11 @@ use super::{trial, user};
 /// A small job, refused for what `arguments` or `job` have wrong.
 fn submit(conf: &Path, arguments: &[&str], job: &Path, job_arguments: &[&str]) -> Outcome {
     let mut command = spindle(conf);
-    command.args(["run", "-t", "yarn-per-job"]).args(arguments).arg(job).args(job_arguments);
+    command
+        .args(["run", "-t", "yarn-per-job"])
+        .args(arguments)
+        .arg(job)
+        .args(job_arguments);
     run(&mut command)
 }
 
@@ -28,11 +32,29 @@ fn refused(code: i32, parts: &[&str], arguments: &[&str], job: &Path, job_argume
     };
     let outcome = submit(&hadoop().conf_dir(), arguments, job, job_arguments);
     assert_eq!(outcome.code, code, "{}", outcome.stderr);
-    assert!(!outcome.stdout.contains("application_"), "nothing was submitted: {}", outcome.stdout);
-    assert!(!outcome.stderr.contains("uploaded"), "nothing was uploaded: {}", outcome.stderr);
-    let said = outcome.stderr.split_whitespace().collect::<Vec<_>>().join(" ").replace("│ ", "");
+    assert!(
+        !outcome.stdout.contains("application_"),
+        "nothing was submitted: {}",
+        outcome.stdout
+    );
+    assert!(
+        !outcome.stderr.contains("uploaded"),
+        "nothing was uploaded: {}",
+        outcome.stderr
+    );
+    let said = outcome
+        .stderr
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace("│ ", "");
     for part in parts {
-        assert!(said.contains(part), "`{part}` is not in: {}\n{}", outcome.stderr, applications());
+        assert!(
+            said.contains(part),
+            "`{part}` is not in: {}\n{}",
+            outcome.stderr,
+            applications()
+        );
     }
 }
 
@@ -40,14 +62,23 @@ const SMALL: [&str; 3] = ["--records", "10", "--collect"];
 
 #[test]
 fn an_unknown_flag() {
-    refused(2, &["--paralelism"], &["--paralelism", "2"], &trial(), &SMALL);
+    refused(
+        2,
+        &["--paralelism"],
+        &["--paralelism", "2"],
+        &trial(),
+        &SMALL,
+    );
 }
 
 #[test]
 fn an_unknown_configuration_key_with_the_nearest_one() {
     refused(
         2,
-        &["taskmanager.numberOfTaskSlot", "taskmanager.numberOfTaskSlots"],
+        &[
+            "taskmanager.numberOfTaskSlot",
+            "taskmanager.numberOfTaskSlots",
+        ],
         &["-D", "taskmanager.numberOfTaskSlot=2"],
         &trial(),
         &SMALL,
@@ -56,18 +87,41 @@ fn an_unknown_configuration_key_with_the_nearest_one() {
 
 #[test]
 fn a_configuration_value_of_the_wrong_type() {
-    refused(2, &["taskmanager.memory.process.size", "lots"], &["-D", "taskmanager.memory.process.size=lots"], &trial(), &SMALL);
+    refused(
+        2,
+        &["taskmanager.memory.process.size", "lots"],
+        &["-D", "taskmanager.memory.process.size=lots"],
+        &trial(),
+        &SMALL,
+    );
 }
 
 #[test]
 fn an_input_path_that_does_not_exist() {
-    let arguments = ["--input", "hdfs:///data/no-such-file.csv", "--output", "hdfs:///tests/never"];
-    refused(2, &["no-such-file.csv"], &[], &binary("flights"), &arguments);
+    let arguments = [
+        "--input",
+        "hdfs:///data/no-such-file.csv",
+        "--output",
+        "hdfs:///tests/never",
+    ];
+    refused(
+        2,
+        &["no-such-file.csv"],
+        &[],
+        &binary("flights"),
+        &arguments,
+    );
 }
 
 #[test]
 fn arguments_that_the_job_does_not_know() {
-    refused(2, &["--no-such-argument"], &[], &trial(), &["--no-such-argument"]);
+    refused(
+        2,
+        &["--no-such-argument"],
+        &[],
+        &trial(),
+        &["--no-such-argument"],
+    );
 }
 
 #[test]
@@ -75,18 +129,42 @@ fn an_output_that_is_there_already() {
     let output = super::fresh("there");
     hadoop().fs(&["-mkdir", "-p", &output]);
     hadoop().fs(&["-touchz", &format!("{output}/part-00000.csv")]);
-    refused(2, &[&output, "exists"], &[], &trial(), &["--records", "10", "--output", &format!("hdfs://{output}")]);
+    refused(
+        2,
+        &[&output, "exists"],
+        &[],
+        &trial(),
+        &["--records", "10", "--output", &format!("hdfs://{output}")],
+    );
 }
 
 #[test]
 fn a_queue_that_does_not_exist() {
-    refused(2, &["nosuchqueue", "default"], &["--queue", "nosuchqueue"], &trial(), &SMALL);
+    refused(
+        2,
+        &["nosuchqueue", "default"],
+        &["--queue", "nosuchqueue"],
+        &trial(),
+        &SMALL,
+    );
 }
 
 #[test]
 fn a_container_larger_than_the_clusters_maximum() {
-    refused(2, &["65536 MiB", "taskmanager.memory.process.size"], &["-D", "taskmanager.memory.process.size=64g"], &trial(), &SMALL);
-    refused(2, &["65536 MiB", "jobmanager.memory.process.size"], &["-D", "jobmanager.memory.process.size=64g"], &trial(), &SMALL);
+    refused(
+        2,
+        &["65536 MiB", "taskmanager.memory.process.size"],
+        &["-D", "taskmanager.memory.process.size=64g"],
+        &trial(),
+        &SMALL,
+    );
+    refused(
+        2,
+        &["65536 MiB", "jobmanager.memory.process.size"],
+        &["-D", "jobmanager.memory.process.size=64g"],
+        &trial(),
+        &SMALL,
+    );
 }
 
 #[test]
@@ -100,11 +178,33 @@ fn a_job_file_that_is_missing_or_no_executable_of_a_job() {
     };
     let job = fs::read(trial()).unwrap();
     let mut other = job.clone();
-    other[18] = if cfg!(target_arch = "x86_64") { 183 } else { 62 };
+    other[18] = if cfg!(target_arch = "x86_64") {
+        183
+    } else {
+        62
+    };
     refused(2, &["missing"], &[], &directory.path().join("missing"), &[]);
-    refused(2, &["not an executable"], &[], &file("script", b"#!/bin/sh\necho hello\n", 0o755), &[]);
-    refused(2, &["not executable"], &[], &file("unmarked", &job, 0o644), &[]);
-    refused(2, &["was built for"], &[], &file("other", &other, 0o755), &[]);
+    refused(
+        2,
+        &["not an executable"],
+        &[],
+        &file("script", b"#!/bin/sh\necho hello\n", 0o755),
+        &[],
+    );
+    refused(
+        2,
+        &["not executable"],
+        &[],
+        &file("unmarked", &job, 0o644),
+        &[],
+    );
+    refused(
+        2,
+        &["was built for"],
+        &[],
+        &file("other", &other, 0o755),
+        &[],
+    );
     refused(2, &["no Spindle job"], &[], Path::new("/bin/true"), &[]);
     refused(2, &["not a file"], &[], directory.path(), &[]);
 }
@@ -122,63 +222,111 @@ fn changed(file: &str, change: impl Fn(String) -> String) -> tempfile::TempDir {
 
 #[test]
 fn a_broken_site_file_with_file_and_line() {
-    let conf = changed("yarn-site.xml", |text| text.replacen("</property>", "</propety>", 1));
+    let conf = changed("yarn-site.xml", |text| {
+        text.replacen("</property>", "</propety>", 1)
+    });
     let outcome = submit(conf.path(), &[], &trial(), &SMALL);
     assert_eq!(outcome.code, 2, "{}", outcome.stderr);
     let said = outcome.stderr.split_whitespace().collect::<String>();
-    assert!(said.replace('│', "").contains("yarn-site.xml:"), "{}", outcome.stderr);
+    assert!(
+        said.replace('│', "").contains("yarn-site.xml:"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]
 fn a_configuration_directory_that_does_not_exist() {
     let outcome = submit(Path::new("/no/such/directory"), &[], &trial(), &SMALL);
     assert_eq!(outcome.code, 2, "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("HADOOP_CONF_DIR"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("HADOOP_CONF_DIR"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 /// A port of this machine where nobody listens.
 fn dead_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 #[test]
 fn a_resource_manager_that_is_down_is_named_with_the_key_it_came_from() {
     let port = dead_port();
-    let conf = changed("yarn-site.xml", |text| set(&text, "yarn.resourcemanager.address", &format!("127.0.0.1:{port}")));
+    let conf = changed("yarn-site.xml", |text| {
+        set(
+            &text,
+            "yarn.resourcemanager.address",
+            &format!("127.0.0.1:{port}"),
+        )
+    });
     let outcome = submit(conf.path(), &[], &trial(), &SMALL);
     assert_eq!(outcome.code, 3, "{}", outcome.stderr);
-    for part in [format!("127.0.0.1:{port}"), "yarn.resourcemanager.address".to_owned()] {
-        assert!(unwrapped(&outcome).contains(&part), "`{part}` is not in: {}", outcome.stderr);
+    for part in [
+        format!("127.0.0.1:{port}"),
+        "yarn.resourcemanager.address".to_owned(),
+    ] {
+        assert!(
+            unwrapped(&outcome).contains(&part),
+            "`{part}` is not in: {}",
+            outcome.stderr
+        );
     }
 }
 
 #[test]
 fn a_name_node_that_is_down_is_named_with_the_key_it_came_from() {
     let port = dead_port();
-    let conf = changed("core-site.xml", |text| set(&text, "fs.defaultFS", &format!("hdfs://127.0.0.1:{port}")));
+    let conf = changed("core-site.xml", |text| {
+        set(&text, "fs.defaultFS", &format!("hdfs://127.0.0.1:{port}"))
+    });
     let outcome = submit(conf.path(), &[], &trial(), &SMALL);
     assert_eq!(outcome.code, 3, "{}", outcome.stderr);
     for part in [format!("127.0.0.1:{port}"), "fs.defaultFS".to_owned()] {
-        assert!(unwrapped(&outcome).contains(&part), "`{part}` is not in: {}", outcome.stderr);
+        assert!(
+            unwrapped(&outcome).contains(&part),
+            "`{part}` is not in: {}",
+            outcome.stderr
+        );
     }
 }
 
 /// Sets a property of a site file, whatever it was before.
 fn set(text: &str, key: &str, value: &str) -> String {
-    let property = format!("<property><name>{key}</name><value>{value}</value></property></configuration>");
+    let property =
+        format!("<property><name>{key}</name><value>{value}</value></property></configuration>");
     text.replacen("</configuration>", &property, 1)
 }
 
 /// Standard error without the line breaks and margins that the terminal's width made.
 fn unwrapped(outcome: &Outcome) -> String {
-    outcome.stderr.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ")
+    outcome
+        .stderr
+        .replace('│', " ")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[test]
 fn info_draws_the_plan_without_a_cluster() {
     let mut command = Command::new(binary("spindle"));
-    command.env_remove("HADOOP_CONF_DIR").arg("info").args(["-p", "2"]).arg(trial()).args(SMALL);
+    command
+        .env_remove("HADOOP_CONF_DIR")
+        .arg("info")
+        .args(["-p", "2"])
+        .arg(trial())
+        .args(SMALL);
     let outcome = run(&mut command);
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-    assert!(outcome.stdout.contains("HASH") && outcome.stdout.contains("count upwards"), "{}", outcome.stdout);
+    assert!(
+        outcome.stdout.contains("HASH") && outcome.stdout.contains("count upwards"),
+        "{}",
+        outcome.stdout
+    );
 }
