@@ -147,7 +147,8 @@ pub struct ExecutionAttemptId {
     pub vertex: JobVertexId,
     /// Index of the parallel subtask, from 0.
     pub subtask: u32,
-    /// Number of the attempt, from 0, never used twice for one subtask of one job.
+    /// Number of the attempt, never used twice for one subtask of one job: each attempt of the JobManager counts on from its
+    /// [`FencingToken::first_execution_attempt`].
     pub attempt: u32,
 }
 
@@ -160,6 +161,15 @@ impl fmt::Display for ExecutionAttemptId {
 /// The attempt of the JobManager that a message comes from. A TaskExecutor obeys only the highest it has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FencingToken(pub u64);
+
+impl FencingToken {
+    /// Where this attempt of the JobManager begins to number the attempts of a subtask: 0 for the first, 65536 further on for each
+    /// one that follows. A JobManager knows nothing of how far the one before it had come.
+    pub fn first_execution_attempt(self) -> u32 {
+        let before = self.0.saturating_sub(1).saturating_mul(1 << 16);
+        u32::try_from(before).unwrap_or(u32::MAX << 16)
+    }
+}
 
 impl fmt::Display for FencingToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -177,6 +187,14 @@ mod tests {
             JobId::from_bytes(*b"\0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f");
         assert_eq!(id.to_string(), "000102030405060708090a0b0c0d0e0f");
         assert_eq!(id.to_string().parse(), Ok(id));
+    }
+
+    #[test]
+    fn each_attempt_of_the_job_manager_numbers_executions_of_its_own() {
+        let first = |token| FencingToken(token).first_execution_attempt();
+        assert_eq!((first(0), first(1)), (0, 0));
+        assert_eq!((first(2), first(3)), (1 << 16, 2 << 16));
+        assert_eq!(first(u64::MAX), 0xffff_0000);
     }
 
     #[test]

@@ -78,7 +78,8 @@ pub(crate) struct ExecutionGraph {
 }
 
 impl ExecutionGraph {
-    pub(crate) fn new(graph: JobGraph, now: MonoTime) -> Self {
+    /// `attempt` is the number of the first attempt.
+    pub(crate) fn new(graph: JobGraph, attempt: u32, now: MonoTime) -> Self {
         let mut first_of = BTreeMap::new();
         let mut next = 0;
         for vertex in &graph.vertices {
@@ -87,7 +88,7 @@ impl ExecutionGraph {
         }
         let mut this = Self {
             graph,
-            attempt: 0,
+            attempt,
             executions: Vec::new(),
             counts: BTreeMap::new(),
             first_of,
@@ -302,7 +303,7 @@ mod tests {
             vertices: vec![a, b, c],
             edges,
         };
-        ExecutionGraph::new(graph, MonoTime::ZERO)
+        ExecutionGraph::new(graph, 0, MonoTime::ZERO)
     }
 
     #[test]

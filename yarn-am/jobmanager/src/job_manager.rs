@@ -152,7 +152,8 @@ impl JobManager {
         });
         let restart = self.config.restart;
         let timeout = self.config.cancellation_timeout;
-        let master = JobMaster::new(job, graph, restart, timeout, now);
+        let first_attempt = self.config.fencing.first_execution_attempt();
+        let master = JobMaster::new(job, graph, first_attempt, restart, timeout, now);
         self.jobs.insert(job, master);
         let added = ResourceManagerInput::JobAdded { job, spec };
         next.push(Step::ResourceManager(added));

@@ -138,6 +138,7 @@ impl JobMaster {
     pub(crate) fn new(
         job: JobId,
         graph: JobGraph,
+        first_attempt: u32,
         restart: RestartConfig,
         cancellation_timeout: Duration,
         now: MonoTime,
@@ -148,7 +149,7 @@ impl JobMaster {
         }
         Self {
             job,
-            graph: ExecutionGraph::new(graph, now),
+            graph: ExecutionGraph::new(graph, first_attempt, now),
             shown,
             slots: BTreeMap::new(),
             phase: Phase::WaitingForSlots,

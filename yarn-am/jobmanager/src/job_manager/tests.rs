@@ -5,7 +5,7 @@ mod script;
 
 use std::time::Duration;
 
-use spindle_common::id::{JobId, JobVertexId};
+use spindle_common::id::{FencingToken, JobId, JobVertexId};
 use spindle_common::job_graph::{
     JobEdge, JobGraph, JobSubmission, JobVertex, OperatorDescriptor, OperatorKind, Partitioning,
     ProgramSpec, SourceSplit,
@@ -556,4 +556,20 @@ fn what_the_tasks_collected_is_handed_on_in_the_order_of_the_subtasks() {
     assert_eq!(job.collected["out"], b"sink/0.0\nsink/1.0\n");
     assert!(job.graph.vertices.iter().all(|v| v.splits.is_empty()));
     assert_eq!(view.progress, 1.0);
+}
+
+#[test]
+fn a_second_job_manager_numbers_its_executions_where_the_first_never_comes() {
+    let mut script = script::Script::new(JobManagerConfig {
+        fencing: FencingToken(2),
+        ..per_job()
+    });
+    script.play("submit 1");
+    let view = script.manager.view();
+    let attempts: Vec<u32> = view.jobs[&JobId::from_bytes([1; 16])]
+        .tasks
+        .iter()
+        .map(|task| task.execution.attempt)
+        .collect();
+    assert_eq!(attempts, [1 << 16, 1 << 16]);
 }
