@@ -55,7 +55,8 @@ impl JobManager {
 
     /// All that can be seen of it.
     pub fn view(&self) -> View {
-        let progress: f64 = self.jobs.values().map(JobMaster::progress).sum();
+        // Not `sum`, which makes a negative zero of nothing.
+        let progress = (self.jobs.values()).fold(0.0, |sum, job| sum + job.progress());
         let jobs = self.jobs.len().max(1) as f64;
         View {
             jobs: self

@@ -573,3 +573,9 @@ fn a_second_job_manager_numbers_its_executions_where_the_first_never_comes() {
         .collect();
     assert_eq!(attempts, [1 << 16, 1 << 16]);
 }
+
+#[test]
+fn without_a_job_the_progress_is_a_positive_zero() {
+    let view = script::Script::new(per_job()).manager.view();
+    assert_eq!(view.progress.to_bits(), 0.0_f32.to_bits());
+}
