@@ -24,6 +24,7 @@
 
 mod csv;
 mod error;
+mod field_names;
 mod input;
 mod lines;
 mod sink;

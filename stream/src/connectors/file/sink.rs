@@ -14,6 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use csv::WriterBuilder;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use spindle_dataflow::batch::Batch;
 use spindle_dataflow::connector::{OperatorError, Sink};
@@ -22,6 +23,7 @@ use spindle_hadoop::fs::{
 };
 
 use super::error::{plan_error, task_error};
+use super::field_names::field_names;
 use super::input::is_hidden;
 use crate::connector::{SinkFactory, SinkPlan};
 use crate::context::{IoContext, PlanContext, PlanError, SinkContext};
@@ -63,7 +65,8 @@ impl FileSink<TextLines> {
 impl FileSink<CsvRows> {
     /// One row for each record, under a header with the names of its fields, into `part-<subtask>.csv`.
     ///
-    /// Each part file has the header, so each can be read by itself; a subtask that gets no record leaves an empty file.
+    /// Each part file has the header, so each can be read by itself. Where a subtask gets no record, the names are those by which
+    /// the record is read (`Deserialize`), and a record that is no struct, such as a map, leaves an empty file.
     pub fn csv(uri: impl Into<String>) -> Self {
         Self::new(uri, CsvRows(()))
     }
@@ -146,7 +149,7 @@ impl<T: Display + 'static> SinkFactory<T> for FileSink<TextLines> {
     }
 }
 
-impl<T: Serialize + 'static> SinkFactory<T> for FileSink<CsvRows> {
+impl<T: Serialize + DeserializeOwned + 'static> SinkFactory<T> for FileSink<CsvRows> {
     fn plan(&self, context: &PlanContext) -> Result<SinkPlan, PlanError> {
         self.check(context)
     }
@@ -163,6 +166,12 @@ trait Encode<T>: Send + 'static {
 
     /// Appends records to `into`.
     fn encode(&mut self, records: &[T], into: &mut Vec<u8>) -> Result<(), String>;
+
+    /// Appends what a file has to have after its last record, or without any.
+    fn end(&mut self, into: &mut Vec<u8>) -> Result<(), String> {
+        let _ = into;
+        Ok(())
+    }
 }
 
 impl<T: Display> Encode<T> for TextLines {
@@ -181,7 +190,7 @@ struct CsvEncoder {
     header: bool,
 }
 
-impl<T: Serialize> Encode<T> for CsvEncoder {
+impl<T: Serialize + DeserializeOwned> Encode<T> for CsvEncoder {
     const EXTENSION: &'static str = "csv";
 
     fn encode(&mut self, records: &[T], into: &mut Vec<u8>) -> Result<(), String> {
@@ -194,6 +203,20 @@ impl<T: Serialize> Encode<T> for CsvEncoder {
                 .map_err(|error| error.to_string())?;
             self.header = false;
         }
+        writer.flush().map_err(|error| error.to_string())
+    }
+
+    fn end(&mut self, into: &mut Vec<u8>) -> Result<(), String> {
+        if !std::mem::take(&mut self.header) {
+            return Ok(());
+        }
+        let Some(names) = field_names::<T>().filter(|names| !names.is_empty()) else {
+            return Ok(());
+        };
+        let mut writer = WriterBuilder::new().from_writer(into);
+        writer
+            .write_record(names)
+            .map_err(|error| error.to_string())?;
         writer.flush().map_err(|error| error.to_string())
     }
 }
@@ -377,6 +400,10 @@ impl<T, E: Encode<T>> Sink<T> for PartFile<E> {
     }
 
     fn finish(&mut self) -> Result<bool, OperatorError> {
+        let ended = self.encoder.end(&mut self.buffer);
+        ended.map_err(|error| {
+            OperatorError::permanent(format!("cannot end `{}`: {error}", self.target))
+        })?;
         self.write_out()?;
         self.close().map_err(|error| task_error(&error))?;
         Ok(true)

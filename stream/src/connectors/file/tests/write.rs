@@ -1,4 +1,4 @@
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use spindle_common::execution::FailureClass;
 use spindle_common::id::{ExecutionAttemptId, JobId, JobVertexId};
@@ -9,16 +9,18 @@ use super::*;
 use crate::connector::SinkFactory;
 use crate::context::SinkContext;
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Row {
-    name: &'static str,
+    name: String,
     size: Option<u32>,
 }
 
-const ROW: Row = Row {
-    name: "a,b",
-    size: None,
-};
+fn row(name: &str, size: Option<u32>) -> Row {
+    Row {
+        name: name.to_owned(),
+        size,
+    }
+}
 
 impl Fixture {
     fn context(&self, job: u8, subtask: u32, attempt: u32, parallelism: u32) -> SinkContext {
@@ -105,29 +107,37 @@ fn nothing_is_visible_before_the_commit_and_all_of_it_afterwards() {
 }
 
 #[test]
-fn csv_parts_have_one_header_each_and_a_part_without_records_is_empty() {
+fn csv_parts_have_one_header_each_also_a_part_without_records() {
     let fixture = Fixture::new();
     let sink = FileSink::csv(fixture.uri("out"));
     for subtask in 0..2 {
         let mut sink: Box<dyn Sink<Row>> = sink.sink(fixture.context(1, subtask, 0, 2)).unwrap();
         sink.write(&mut Batch::new()).unwrap();
         if subtask == 0 {
-            let row = Row {
-                name: "c",
-                size: Some(2),
-            };
-            sink.write(&mut Batch::from(vec![ROW, ROW])).unwrap();
-            sink.write(&mut Batch::from(vec![row])).unwrap();
+            let unsized_rows = vec![row("a,b", None), row("a,b", None)];
+            sink.write(&mut Batch::from(unsized_rows)).unwrap();
+            sink.write(&mut Batch::from(vec![row("c", Some(2))]))
+                .unwrap();
         }
         sink.finish().unwrap();
         sink.commit().unwrap();
-        assert_eq!(sink.bytes_written(), if subtask == 0 { 28 } else { 0 });
+        assert_eq!(sink.bytes_written(), if subtask == 0 { 28 } else { 10 });
     }
     assert_eq!(
         fixture.content("out/part-00000.csv"),
         "name,size\n\"a,b\",\n\"a,b\",\nc,2\n"
     );
-    assert_eq!(fixture.content("out/part-00001.csv"), "");
+    assert_eq!(fixture.content("out/part-00001.csv"), "name,size\n");
+}
+
+#[test]
+fn a_csv_part_without_records_that_have_no_names_is_empty() {
+    let fixture = Fixture::new();
+    let sink = FileSink::csv(fixture.uri("out"));
+    let mut sink: Box<dyn Sink<(u8, String)>> = sink.sink(fixture.context(1, 0, 0, 1)).unwrap();
+    sink.finish().unwrap();
+    sink.commit().unwrap();
+    assert_eq!(fixture.content("out/part-00000.csv"), "");
 }
 
 #[test]
