@@ -148,9 +148,10 @@ fn plan(name: &str, describe: impl FnOnce(&mut StreamEnvironment) -> Result<()>)
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error.message);
+            // The client prints what is in the file.
             if let Err(cause) = std::fs::write(format!("{}.error", init.plan_file), &error.message)
             {
+                complain(&error.message);
                 complain(&format!(
                     "cannot write beside `{}`: {cause}",
                     init.plan_file

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     let Ok(job) = std::env::var(JOB_VARIABLE) else {
         the_plan_is_in_its_file_whatever_the_program_prints();
         a_complaint_of_the_program_is_in_the_error_file();
+        a_complaint_that_cannot_be_left_in_a_file_is_printed();
         input_of_another_form_is_refused();
         alone_the_program_runs_its_job_and_prints_what_it_collects();
         a_job_that_fails_names_the_operator_on_standard_error();
@@ -59,9 +60,13 @@ fn start(job: &str, mode: Option<&str>, input: &str) -> Output {
 }
 
 fn plan(job: &str) -> (Output, tempfile::TempDir) {
+    plan_into(job, "plan")
+}
+
+fn plan_into(job: &str, file: &str) -> (Output, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let init = PlanInit {
-        plan_file: dir.path().join("plan").to_str().unwrap().to_owned(),
+        plan_file: dir.path().join(file).to_str().unwrap().to_owned(),
         config: vec![("parallelism.default".to_owned(), "2".to_owned())],
         hadoop: Vec::new(),
         user: "test".to_owned(),
@@ -86,6 +91,16 @@ fn a_complaint_of_the_program_is_in_the_error_file() {
     let said = std::fs::read_to_string(dir.path().join("plan.error")).unwrap();
     assert_eq!(said, "--input is missing");
     assert!(!dir.path().join("plan").exists());
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(printed, "", "the client prints it");
+}
+
+fn a_complaint_that_cannot_be_left_in_a_file_is_printed() {
+    let (output, _) = plan_into("complains", "no such directory/plan");
+    assert_eq!(output.status.code(), Some(2));
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(printed.contains("--input is missing"), "{printed}");
+    assert!(printed.contains("cannot write beside"), "{printed}");
 }
 
 fn input_of_another_form_is_refused() {
