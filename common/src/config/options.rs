@@ -56,10 +56,6 @@ const COUNT: Kind = Kind::Int {
     min: 1,
     max: 32_768,
 };
-const PORT: Kind = Kind::Int {
-    min: 0,
-    max: 65_535,
-};
 
 options! {
     "Jobs" {
@@ -177,12 +173,8 @@ options! {
             kind: COUNT, default: Some("1"), unit: "slots", flink: true,
             doc: "Slots of a TaskManager. A slot holds one subtask of each operator of a job.",
         }
-        TASKMANAGER_DATA_PORT: u16 = "taskmanager.data.port" {
-            kind: PORT, default: Some("0"), unit: "", flink: true,
-            doc: "Port at which a worker gives its results to other workers. 0 takes any free one; another needs one worker a machine.",
-        }
         BUFFERS_PER_CHANNEL: u32 = "taskmanager.network.memory.buffers-per-channel" {
-            kind: COUNT, default: Some("8"), unit: "buffers", flink: true,
+            kind: Kind::Int { min: 1, max: 1024 }, default: Some("8"), unit: "buffers", flink: true,
             doc: "Buffers that a channel may have on its way before its producer waits. Flink's own default is 2.",
         }
         TASKMANAGER_ENV: BTreeMap<String, String> = "containerized.taskmanager.env." {

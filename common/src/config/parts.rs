@@ -88,8 +88,6 @@ pub struct TaskManagerConfig {
     pub memory: ByteSize,
     /// Number of slots.
     pub slots: u32,
-    /// Port of a worker's data plane; 0 is any.
-    pub data_port: u16,
     /// Buffers of a channel on their way.
     pub buffers_per_channel: u32,
     /// After how long a task that does not stop takes its worker along; never if absent.
@@ -185,7 +183,6 @@ impl Config {
         TaskManagerConfig {
             memory: self.get(&options::TASKMANAGER_MEMORY),
             slots: self.get(&options::TASK_SLOTS),
-            data_port: self.get(&options::TASKMANAGER_DATA_PORT),
             buffers_per_channel: self.get(&options::BUFFERS_PER_CHANNEL),
             cancellation_timeout: Some(cancellation_timeout).filter(|timeout| !timeout.is_zero()),
             env: self.get(&options::TASKMANAGER_ENV),

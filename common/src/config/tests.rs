@@ -125,8 +125,8 @@ fn a_wrong_value_says_what_is_expected_and_in_which_unit() {
             "conf.yaml:1: `restart-strategy.exponential-delay.backoff-multiplier` cannot be `0.5`: expected a number of at least 1.0",
         ),
         (
-            "taskmanager.data.port: 70000",
-            "conf.yaml:1: `taskmanager.data.port` cannot be `70000`: expected a whole number from 0 to 65535",
+            "taskmanager.network.memory.buffers-per-channel: 1025",
+            "conf.yaml:1: `taskmanager.network.memory.buffers-per-channel` cannot be `1025`: expected a whole number from 1 to 1024 (buffers)",
         ),
         (
             "restart-strategy.fixed-delay.attempts: -1",
