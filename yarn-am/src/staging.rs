@@ -10,7 +10,7 @@ use spindle_hadoop::yarn::{
     ApplicationId, FailoverPolicy, ResourceManagerClient, ResourceManagers,
 };
 
-/// Longer than this a removal is not waited for: it is named in the log, and `spindle gc` finds it.
+/// Longer than this a removal is not waited for: it is named in the log and stays behind.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Removes directories, side by side; what cannot be removed is said in the log.
