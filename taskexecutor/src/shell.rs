@@ -358,7 +358,13 @@ impl Shell {
     fn input_of(&mut self, event: Event) -> Option<Input> {
         match event {
             Event::Message(worker, message) => Some(Input::Worker(worker, message)),
-            Event::Disconnected(worker, reason) => Some(Input::WorkerDisconnected(worker, reason)),
+            Event::Disconnected(worker, reason) => {
+                // Ends our direction of the stream: a worker that is to end waits for that.
+                if let Some(worker) = self.workers.get_mut(&worker) {
+                    worker.outgoing = None;
+                }
+                Some(Input::WorkerDisconnected(worker, reason))
+            }
             Event::Hello(hello, stream) => {
                 let known = |(_, worker): &(&WorkerId, &mut Supervised)| {
                     worker.pid == hello.pid && worker.outgoing.is_none()

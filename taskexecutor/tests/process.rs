@@ -22,6 +22,7 @@ use spindle_common::program::{MODE_VARIABLE, WORKER_MODE, WorkerInit};
 use spindle_dataflow::task::{Dataflow, Step, Task, TaskContext, TaskError, TaskFactory};
 use spindle_hadoop::token::{Credentials, TOKEN_FILE_VARIABLE};
 use spindle_rpc::{Secret, TaskExecutorStream, serve_job_manager};
+use spindle_taskexecutor::boot;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -130,7 +131,7 @@ struct JobManager {
     _server: JoinSet<()>,
     stream: TaskExecutorStream,
     process: Child,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl JobManager {
@@ -162,7 +163,7 @@ impl JobManager {
             _server: server,
             stream,
             process,
-            _directory: directory,
+            directory,
         };
         jm.tell(ToTaskExecutor::Registered {
             heartbeat_interval_ms: 50,
@@ -203,7 +204,8 @@ impl JobManager {
             program: ProgramSpec {
                 executable: JOB_EXECUTABLE.to_owned(),
                 args: args.map(str::to_owned).to_vec(),
-            },
+            artifact: None,
+        },
             graph_fingerprint: dataflow(false).graph.fingerprint(),
             config: vec![(BEHAVIOUR.to_owned(), behaviour.to_owned())],
         }))
@@ -253,6 +255,11 @@ impl JobManager {
         self.next("a heartbeat with a worker", is_it).await
     }
 
+    /// What the TaskExecutor has logged.
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join(boot::LOG_FILE)).unwrap()
+    }
+
     async fn ended(&mut self) -> ExitStatus {
         timeout(PATIENCE, self.process.wait())
             .await
@@ -268,7 +275,8 @@ fn spawn(directory: &Path, job_manager: &str, secret: &Secret) -> Child {
         resource: "container_1".to_owned(),
         node: "localhost:1".to_owned(),
         host: "127.0.0.1".to_owned(),
-        slots: 1,
+        memory_bytes: 1 << 30,
+            slots: 1,
         hadoop: Vec::new(),
         user: "tester".to_owned(),
     };
@@ -401,6 +409,23 @@ async fn a_task_is_cancelled_and_a_worker_without_a_slot_ends() {
     })
     .await;
     assert_eq!(jm.ended().await.code(), Some(0));
+    let log = jm.log();
+    assert!(log.contains("the peer ended the stream"), "{log}");
+    assert!(!log.contains("the connection was lost"), "{log}");
+}
+
+#[tokio::test]
+async fn the_worker_of_a_task_executor_that_shuts_down_ends_its_stream_well() {
+    let mut jm = JobManager::start().await;
+    jm.run_task(1, "").await;
+    jm.tell(ToTaskExecutor::ShutDown {
+        reason: "the test is over".to_owned(),
+    })
+    .await;
+    assert_eq!(jm.ended().await.code(), Some(0));
+    let log = jm.log();
+    assert!(log.contains("the peer ended the stream"), "{log}");
+    assert!(!log.contains("the connection was lost"), "{log}");
 }
 
 #[tokio::test]

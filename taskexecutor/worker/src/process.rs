@@ -27,6 +27,8 @@ const IO_STACK_BYTES: usize = 512 * 1024;
 const END_GRACE: Duration = Duration::from_secs(2);
 /// How long after the end of standard input the process ends in any case.
 const ORPHAN_GRACE: Duration = Duration::from_secs(4);
+/// How long the TaskExecutor may take to end the stream, too, once it was told that nothing follows.
+const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a worker process ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +122,10 @@ async fn serve(
         Ok(connection) => connection,
         Err(error) => return (Err(error), false),
     };
-    let WorkerConnection { outgoing, incoming } = connection;
+    let WorkerConnection {
+        outgoing,
+        mut incoming,
+    } = connection;
     let (graph, started) = match start(dataflow, &init) {
         Ok((fingerprint, worker, reports)) => (Ok(fingerprint), Some((worker, reports))),
         Err(cause) => (Err(cause), None),
@@ -139,7 +144,7 @@ async fn serve(
     let reason = {
         let forward = forward(&mut reports, &outgoing);
         tokio::select! {
-            told = obey(worker.as_ref(), incoming) => told,
+            told = obey(worker.as_ref(), &mut incoming) => told,
             reason = forward => Some(reason),
             ended = orphaned => Some(match ended {
                 Ok(()) => "it closed our standard input".to_owned(),
@@ -151,6 +156,12 @@ async fn serve(
         (Some(worker), Some(reports)) => !end(&worker, reports, &outgoing).await,
         _ => false,
     };
+    drop(outgoing);
+    if reason.is_none() {
+        // An exit while messages are under way would look like a loss.
+        let ended = async { while incoming.recv().await.is_ok() {} };
+        let _ = timeout(FAREWELL_PATIENCE, ended).await;
+    }
     let result = reason.map_or(Ok(()), |reason| {
         Err(WorkerProcessError::TaskExecutor {
             address: init.task_executor,
@@ -193,7 +204,7 @@ fn start(
 }
 
 /// Does what the TaskExecutor says until it says to end; returns why not, if it is gone.
-async fn obey(worker: Option<&Worker>, mut incoming: Incoming<ToWorker>) -> Option<String> {
+async fn obey(worker: Option<&Worker>, incoming: &mut Incoming<ToWorker>) -> Option<String> {
     loop {
         match (incoming.recv().await, worker) {
             (Ok(ToWorker::ShutDown), _) => return None,
