@@ -67,6 +67,7 @@ pub(crate) async fn run_per_job(
         program: ProgramSpec {
             executable: deployment::JOB_EXECUTABLE.to_owned(),
             args,
+            artifact: None,
         },
         config: settings.config.to_pairs(),
     };

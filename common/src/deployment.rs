@@ -24,9 +24,28 @@ pub const TASK_EXECUTOR_EXECUTABLE: &str = "spindle-taskexecutor";
 /// Name of a job's executable in the working directory of a TaskExecutor.
 pub const JOB_EXECUTABLE: &str = "job";
 
+/// What an application is there for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeploymentMode {
+    /// One job, planned at the client: [`SUBMISSION_ENTRY`].
+    PerJob,
+    /// Jobs that come and go.
+    Session,
+    /// The jobs that a program describes in the ApplicationMaster's container; its executable is [`JOB_EXECUTABLE`] there.
+    Application {
+        /// The program's arguments, as the user gave them.
+        args: Vec<String>,
+    },
+}
+
+/// Names what a TaskExecutor and its workers log, in the form of `env.log.level`. Without it each has a default of its own.
+pub const LOG_VARIABLE: &str = "SPINDLE_LOG";
+
 /// What an ApplicationMaster is told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClusterSpec {
+    /// What it is there for.
+    pub mode: DeploymentMode,
     /// Name of the application, for people.
     pub name: String,
     /// Settings of the cluster: key and value as written.
@@ -71,6 +90,8 @@ pub struct TaskExecutorSpec {
     pub host: String,
     /// Number of slots.
     pub slots: u32,
+    /// Memory of the container, in bytes.
+    pub memory_bytes: u64,
     /// Hadoop's site configuration, for the workers.
     pub hadoop: Vec<(String, String)>,
     /// Hadoop user, for the workers.

@@ -347,6 +347,19 @@ pub struct ProgramSpec {
     pub executable: String,
     /// Its arguments, as the user gave them.
     pub args: Vec<String>,
+    /// Where a TaskExecutor gets the executable. Without it, it is in the container's working directory from the start.
+    pub artifact: Option<ProgramArtifact>,
+}
+
+/// An executable in a file system that all containers reach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramArtifact {
+    /// Where it is, as a full URI.
+    pub uri: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// SHA-256 of its content, hexadecimal.
+    pub sha256: String,
 }
 
 /// A job as it is handed to the Dispatcher.

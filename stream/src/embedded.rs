@@ -63,6 +63,7 @@ fn try_run(
         program: ProgramSpec {
             executable: String::new(),
             args: Vec::new(),
+            artifact: None,
         },
         config: pairs,
     };

@@ -72,6 +72,7 @@ mod tests {
             resource: "container_1".to_owned(),
             node: "n:2".to_owned(),
             host: "n".to_owned(),
+            memory_bytes: 1 << 30,
             slots: 2,
             hadoop: vec![("k".to_owned(), "v".to_owned())],
             user: "alice".to_owned(),

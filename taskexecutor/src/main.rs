@@ -5,12 +5,16 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use anyhow::Context as _;
+use spindle_common::deployment::LOG_VARIABLE;
 use spindle_hadoop::token::Credentials;
 use spindle_taskexecutor::boot;
 use spindle_taskexecutor::shell::{self, End};
+use tracing_subscriber::EnvFilter;
 
 /// What a process that a signal ended exits with: 128 and the number of the signal.
 const TERMINATED: u8 = 128 + 15;
+/// What is logged if nobody asks for something else.
+const DEFAULT_LOG: &str = "info";
 
 fn main() -> ExitCode {
     match run() {
@@ -46,8 +50,10 @@ fn run() -> anyhow::Result<End> {
 }
 
 fn start_log(log_dir: &std::path::Path) {
+    let filter =
+        EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
     let log = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::INFO)
+        .with_env_filter(filter)
         .with_ansi(false);
     match boot::open_log(log_dir) {
         Ok(file) => log.with_writer(Mutex::new(file)).init(),

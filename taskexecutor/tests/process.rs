@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use spindle_common::deployment::{
-    JOB_EXECUTABLE, SECRET_ENTRY, TASK_EXECUTOR_ENTRY, TaskExecutorSpec,
+    JOB_EXECUTABLE, LOG_VARIABLE, SECRET_ENTRY, TASK_EXECUTOR_ENTRY, TaskExecutorSpec,
 };
 use spindle_common::execution::{ExecutionState, FailureClass};
 use spindle_common::gateway::{
@@ -72,6 +72,7 @@ impl Task for Endless {
 
 impl TaskFactory for Endless {
     fn build(&self, _: TaskContext) -> Result<Box<dyn Task>, TaskError> {
+        tracing::debug!("a task is built");
         Ok(Box::new(Self { deaf: self.deaf }))
     }
 }
@@ -204,8 +205,8 @@ impl JobManager {
             program: ProgramSpec {
                 executable: JOB_EXECUTABLE.to_owned(),
                 args: args.map(str::to_owned).to_vec(),
-            artifact: None,
-        },
+                artifact: None,
+            },
             graph_fingerprint: dataflow(false).graph.fingerprint(),
             config: vec![(BEHAVIOUR.to_owned(), behaviour.to_owned())],
         }))
@@ -276,7 +277,7 @@ fn spawn(directory: &Path, job_manager: &str, secret: &Secret) -> Child {
         node: "localhost:1".to_owned(),
         host: "127.0.0.1".to_owned(),
         memory_bytes: 1 << 30,
-            slots: 1,
+        slots: 1,
         hadoop: Vec::new(),
         user: "tester".to_owned(),
     };
@@ -295,6 +296,10 @@ fn spawn(directory: &Path, job_manager: &str, secret: &Secret) -> Child {
         .current_dir(directory)
         .env(TOKEN_FILE_VARIABLE, "tokens")
         .env("LOG_DIRS", directory)
+        .env(
+            LOG_VARIABLE,
+            "info,spindle_taskexecutor=debug,process=debug",
+        )
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
@@ -426,6 +431,26 @@ async fn the_worker_of_a_task_executor_that_shuts_down_ends_its_stream_well() {
     let log = jm.log();
     assert!(log.contains("the peer ended the stream"), "{log}");
     assert!(!log.contains("the connection was lost"), "{log}");
+}
+
+#[tokio::test]
+async fn it_and_its_workers_log_what_the_environment_asks_for() {
+    let mut jm = JobManager::start().await;
+    jm.run_task(1, "").await;
+    jm.tell(ToTaskExecutor::FreeSlot {
+        allocation: AllocationId(9),
+    })
+    .await;
+    jm.tell(ToTaskExecutor::ShutDown {
+        reason: "the test is over".to_owned(),
+    })
+    .await;
+    assert_eq!(jm.ended().await.code(), Some(0));
+    let log = jm.log();
+    assert!(log.contains("DEBUG"), "{log}");
+    let errors = format!("worker-{}.err", job());
+    let log = std::fs::read_to_string(jm.directory.path().join(errors)).unwrap();
+    assert!(log.contains("a task is built"), "{log}");
 }
 
 #[tokio::test]

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use spindle_common::deployment::{
-    ArtifactSpec, SECRET_ENTRY, TASK_EXECUTOR_ENTRY, TASK_EXECUTOR_EXECUTABLE, TaskExecutorSpec,
+    ArtifactSpec, LOG_VARIABLE, SECRET_ENTRY, TASK_EXECUTOR_ENTRY, TASK_EXECUTOR_EXECUTABLE,
+    TaskExecutorSpec,
 };
+use spindle_common::resource::ByteSize;
 use spindle_hadoop::proto::yarn as pb;
 use spindle_hadoop::token::{Credentials, TokenKind};
 use spindle_hadoop::user::HADOOP_USER_NAME;
@@ -24,8 +26,12 @@ pub(crate) struct Launcher {
     pub(crate) fencing: u64,
     /// Slots of each.
     pub(crate) slots: u32,
+    /// What a TaskExecutor's container was asked with.
+    pub(crate) memory: ByteSize,
     /// Environment beside the user's name.
     pub(crate) env: BTreeMap<String, String>,
+    /// What it logs, if that is set; the environment's own word goes before.
+    pub(crate) log: Option<String>,
     /// Files.
     pub(crate) resources: Vec<ArtifactSpec>,
     /// Hadoop's settings, for workers.
@@ -56,6 +62,8 @@ impl Launcher {
             })
             .collect::<Result<Vec<_>, LaunchError>>()?;
         let own = [(HADOOP_USER_NAME, self.user.as_str())];
+        let log = self.log.as_deref().map(|log| (LOG_VARIABLE, log));
+        let log = log.filter(|(name, _)| !self.env.contains_key(*name));
         let given = self
             .env
             .iter()
@@ -65,7 +73,7 @@ impl Launcher {
         let context = pb::ContainerLaunchContext {
             local_resources: launch::local_resources(files),
             tokens: Some(self.credentials(held).encode()),
-            environment: launch::environment(own.into_iter().chain(given))?,
+            environment: launch::environment(own.into_iter().chain(log).chain(given))?,
             command: vec![command.line()],
             application_ac_ls: self.acls.clone(),
             ..Default::default()
@@ -94,6 +102,7 @@ impl Launcher {
             node: held.node.to_string(),
             host: held.node.host.clone(),
             slots: self.slots,
+            memory_bytes: self.memory.as_bytes(),
             hadoop: self.hadoop.clone(),
             user: self.user.clone(),
         };
@@ -130,7 +139,9 @@ mod tests {
             job_manager: "n1:1000".to_owned(),
             fencing: 1,
             slots: 2,
+            memory: ByteSize::from_mib(512),
             env: BTreeMap::from([("A".to_owned(), "b c".to_owned())]),
+            log: Some("info,spindle_rpc=debug".to_owned()),
             resources: vec![ArtifactSpec {
                 name: "spindle-taskexecutor".to_owned(),
                 uri: "hdfs://nn:8020/cache/abc".to_owned(),
@@ -167,7 +178,14 @@ mod tests {
             .iter()
             .map(|entry| (entry.key(), entry.value()))
             .collect();
-        assert_eq!(environment, [("HADOOP_USER_NAME", "alice"), ("A", "b c")]);
+        assert_eq!(
+            environment,
+            [
+                ("HADOOP_USER_NAME", "alice"),
+                ("SPINDLE_LOG", "info,spindle_rpc=debug"),
+                ("A", "b c")
+            ]
+        );
         let given = Credentials::decode(context.tokens()).unwrap();
         assert!(given.token_of_kind(&TokenKind::AmRm).is_none());
         assert!(given.token_of_kind(&TokenKind::HdfsDelegation).is_some());
@@ -187,7 +205,9 @@ mod tests {
             job_manager: String::new(),
             fencing: 1,
             slots: 1,
+            memory: ByteSize::from_mib(512),
             env: BTreeMap::from([("A".to_owned(), "$HOME".to_owned())]),
+            log: None,
             resources: Vec::new(),
             hadoop: Vec::new(),
             user: "alice".to_owned(),

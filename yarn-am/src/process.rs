@@ -207,7 +207,10 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
         job_manager: format!("{}:{rpc_port}", environment.host),
         fencing: fencing.0,
         slots: task_manager.slots,
+        memory: task_manager.memory,
         env: task_manager.env,
+        log: (told.config.is_set(&options::LOG_LEVEL))
+            .then(|| told.config.get(&options::LOG_LEVEL)),
         resources: told.spec.task_executor_resources.clone(),
         hadoop: told.spec.hadoop.clone(),
         user: told.spec.user.clone(),
@@ -300,11 +303,12 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
         }
     };
     tracing::info!(status = ?outcome.status, diagnostics = outcome.diagnostics, "application is over");
-    staging::remove(fs, vec![told.spec.staging]).await;
+    // The outcome first: an attempt after this one would need what is staged.
     actor
         .finish(&outcome)
         .await
         .context("failed to report the outcome to the ResourceManager")?;
+    staging::remove(fs, vec![told.spec.staging]).await;
     tracing::info!("ApplicationMaster ends");
     Ok(())
 }

@@ -5,8 +5,8 @@
 //! file to HDFS, the secret for later clients, and nothing waits for it.
 
 use spindle_common::deployment::{
-    APPLICATION_MASTER_EXECUTABLE, ArtifactSpec, CLUSTER_ENTRY, ClusterSpec, JOB_EXECUTABLE,
-    MAX_INLINE_SUBMISSION, SECRET_ENTRY, SUBMISSION_ENTRY, SUBMISSION_FILE,
+    APPLICATION_MASTER_EXECUTABLE, ArtifactSpec, CLUSTER_ENTRY, ClusterSpec, DeploymentMode,
+    JOB_EXECUTABLE, MAX_INLINE_SUBMISSION, SECRET_ENTRY, SUBMISSION_ENTRY, SUBMISSION_FILE,
     TASK_EXECUTOR_EXECUTABLE,
 };
 use spindle_common::job_graph::JobSubmission;
@@ -67,6 +67,7 @@ pub(crate) async fn submit(
         .map_err(staging_failed)?;
 
     let spec = ClusterSpec {
+        mode: DeploymentMode::PerJob,
         name: name.to_owned(),
         config: settings.config.to_pairs(),
         hadoop: hadoop.to_pairs(),

@@ -37,6 +37,8 @@ pub enum Kind {
     Ports,
     /// Any text.
     Text,
+    /// What is logged: a level, or several, separated by commas, for all modules and for single ones (`module=level`).
+    LogFilter,
     /// One of these words.
     Enum(&'static [&'static str]),
     /// Texts, separated by `,` or `;`.
@@ -56,6 +58,7 @@ impl Kind {
             Self::Memory => "memory size",
             Self::Ports => "ports",
             Self::Text => "text",
+            Self::LogFilter => "log filter",
             Self::Enum(_) => "enum",
             Self::List => "list",
             Self::Prefix => "map",
@@ -78,6 +81,7 @@ impl Kind {
                 .parse::<ByteSize>()
                 .is_ok_and(|size| size > ByteSize::default()),
             Self::Ports => text.parse::<PortRange>().is_ok(),
+            Self::LogFilter => text.split(',').all(is_log_directive),
             Self::Enum(words) => words.contains(&text),
             Self::Text | Self::List | Self::Prefix => true,
         }
@@ -108,6 +112,9 @@ impl fmt::Display for Kind {
                 f.write_str("a port, a range such as 50100-50200, or 0 for any free port")
             }
             Self::Text | Self::Prefix => f.write_str("a text"),
+            Self::LogFilter => f.write_str(
+                "off, error, warn, info, debug or trace, or several such as info,spindle_rpc=debug",
+            ),
             Self::Enum(words) => write!(f, "one of {}", words.join(", ")),
             Self::List => f.write_str("texts separated by `,` or `;`"),
         }
@@ -154,6 +161,7 @@ impl OptionSpec {
             | Kind::Memory
             | Kind::Ports
             | Kind::Text
+            | Kind::LogFilter
             | Kind::Enum(_)
             | Kind::List => key == self.key,
         }
@@ -184,6 +192,20 @@ impl<T: OptionValue> ConfigOption<T> {
     pub const fn key(&self) -> &'static str {
         self.spec.key
     }
+}
+
+/// Whether a part of a log filter is `level` or `module=level`. A module alone is refused: it is more often a level misspelt.
+fn is_log_directive(text: &str) -> bool {
+    let (module, level) = match text.rsplit_once('=') {
+        Some((module, level)) => (Some(module), level),
+        None => (None, text),
+    };
+    let known = ["off", "error", "warn", "info", "debug", "trace"];
+    let named = |module: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "_:-".contains(c);
+        !module.is_empty() && module.chars().all(allowed)
+    };
+    module.is_none_or(named) && known.iter().any(|known| level.eq_ignore_ascii_case(known))
 }
 
 /// Reads `100 ms`, `1 s`, `5 min`, `1h`, `2 days`, …, Flink's forms; a number without a unit counts `bare`.

@@ -230,8 +230,8 @@ options! {
     }
     "Logs" {
         LOG_LEVEL: String = "env.log.level" {
-            kind: Kind::Text, default: Some("info"), unit: "", flink: true,
-            doc: "What is logged: error, warn, info, debug or trace, optionally for single modules, such as info,spindle_rpc=debug.",
+            kind: Kind::LogFilter, default: Some("info"), unit: "", flink: true,
+            doc: "What JobManager and TaskManagers log: off, error, warn, info, debug or trace, optionally for single modules, such as info,spindle_rpc=debug. If it is set, it holds for the workers of jobs too, which else log from warn on.",
         }
     }
 }

@@ -133,6 +133,10 @@ fn a_wrong_value_says_what_is_expected_and_in_which_unit() {
             "conf.yaml:1: `restart-strategy.fixed-delay.attempts` cannot be `-1`: expected a whole number of at least 0 (restarts)",
         ),
         (
+            "env.log.level: verbose",
+            "conf.yaml:1: `env.log.level` cannot be `verbose`: expected off, error, warn, info, debug or trace, or several such as info,spindle_rpc=debug",
+        ),
+        (
             "rest.bind-port: 9-3",
             "conf.yaml:1: `rest.bind-port` cannot be `9-3`: expected a port, a range such as 50100-50200, or 0 for any free port",
         ),

@@ -55,6 +55,7 @@ impl Story {
             program: ProgramSpec {
                 executable: "job".to_owned(),
                 args: vec!["--x".to_owned()],
+                artifact: None,
             },
             graph_fingerprint: FINGERPRINT,
             config: Vec::new(),

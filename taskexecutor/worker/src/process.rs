@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use spindle_common::PROTOCOL_VERSION;
+use spindle_common::deployment::LOG_VARIABLE;
 use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::gateway::{FromWorker, ToWorker, WorkerHello};
 use spindle_common::program::WorkerInit;
@@ -15,6 +16,7 @@ use spindle_rpc::{
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+use tracing_subscriber::EnvFilter;
 
 use crate::config::WorkerConfig;
 use crate::net::report;
@@ -22,6 +24,8 @@ use crate::worker::Worker;
 
 /// Threads that carry frames and messages; tasks have their own.
 const IO_THREADS: usize = 2;
+/// What is logged if nobody asks for something else.
+const DEFAULT_LOG: &str = "warn";
 const IO_STACK_BYTES: usize = 512 * 1024;
 /// How long cancelled tasks get to come to an end when the process has to.
 const END_GRACE: Duration = Duration::from_secs(2);
@@ -56,7 +60,8 @@ pub enum WorkerProcessError {
 /// its own runtime. `dataflow` is what the program built, or why it could not: the TaskExecutor is told either.
 ///
 /// Reads the rest of standard input, whose first line `init` came from. Does not return, but ends the process, if a task hangs in
-/// user code at the end. Writes warnings to standard error, unless the program has a subscriber of its own.
+/// user code at the end. Logs what [`LOG_VARIABLE`] asks for, else warnings, to standard error, unless the program has a
+/// subscriber of its own.
 ///
 /// # Errors
 /// If the process ends for any other reason than that it was told to.
@@ -64,8 +69,10 @@ pub fn run(
     dataflow: Result<Dataflow, FailureCause>,
     init: WorkerInit,
 ) -> Result<(), WorkerProcessError> {
+    let filter =
+        EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
     let _ = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::WARN)
+        .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .try_init();

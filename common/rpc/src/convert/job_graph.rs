@@ -4,7 +4,7 @@ use spindle_common::PROTOCOL_VERSION;
 use spindle_common::id::{JobId, JobVertexId};
 use spindle_common::job_graph::{
     JobEdge, JobGraph, JobSubmission, JobVertex, OperatorDescriptor, OperatorKind, Partitioning,
-    ProgramSpec, SourceSplit,
+    ProgramArtifact, ProgramSpec, SourceSplit,
 };
 
 use super::{ConvertError, each, id, nested, unknown};
@@ -168,11 +168,32 @@ impl TryFrom<proto::Plan> for JobGraph {
     }
 }
 
+impl From<&ProgramArtifact> for proto::ProgramArtifact {
+    fn from(artifact: &ProgramArtifact) -> Self {
+        Self {
+            uri: artifact.uri.clone(),
+            size: artifact.size,
+            sha256: artifact.sha256.clone(),
+        }
+    }
+}
+
+impl From<proto::ProgramArtifact> for ProgramArtifact {
+    fn from(artifact: proto::ProgramArtifact) -> Self {
+        Self {
+            uri: artifact.uri,
+            size: artifact.size,
+            sha256: artifact.sha256,
+        }
+    }
+}
+
 impl From<&ProgramSpec> for proto::Program {
     fn from(program: &ProgramSpec) -> Self {
         Self {
             executable: program.executable.clone(),
             args: program.args.clone(),
+            artifact: program.artifact.as_ref().map(Into::into),
         }
     }
 }
@@ -184,6 +205,7 @@ impl TryFrom<proto::Program> for ProgramSpec {
         Ok(Self {
             executable: program.executable,
             args: program.args,
+            artifact: program.artifact.map(Into::into),
         })
     }
 }

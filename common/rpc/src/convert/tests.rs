@@ -147,7 +147,16 @@ fn deployment() -> impl Strategy<Value = TaskDeployment> {
 }
 
 fn program() -> impl Strategy<Value = ProgramSpec> {
-    (text(), vec(text(), 0..3)).prop_map(|(executable, args)| ProgramSpec { executable, args })
+    (
+        text(),
+        vec(text(), 0..3),
+        of((text(), any::<u64>(), text())),
+    )
+        .prop_map(|(executable, args, artifact)| ProgramSpec {
+            executable,
+            args,
+            artifact: artifact.map(|(uri, size, sha256)| ProgramArtifact { uri, size, sha256 }),
+        })
 }
 
 fn settings() -> impl Strategy<Value = Vec<(String, String)>> {

@@ -372,6 +372,7 @@ fn submission() -> JobSubmission {
         program: ProgramSpec {
             executable: "job".to_owned(),
             args: Vec::new(),
+            artifact: None,
         },
         config: Vec::new(),
     }

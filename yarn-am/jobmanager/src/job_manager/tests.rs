@@ -51,6 +51,7 @@ fn submission(p: u32, job: u8) -> JobSubmission {
         program: ProgramSpec {
             executable: "job".to_owned(),
             args: Vec::new(),
+            artifact: None,
         },
         config: Vec::new(),
     }
