@@ -99,3 +99,44 @@ pub fn kill_9(pid: u32) {
     let status = Command::new("kill").args(["-9", &pid.to_string()]).status();
     status.expect("kill can be started");
 }
+
+/// The TCP ports that a process listens on, ascending.
+pub fn listening_ports(pid: u32) -> Vec<u16> {
+    const LISTEN: &str = "0A";
+    let mut sockets = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let target = fs::read_link(entry.path()).unwrap_or_default();
+        let text = target.to_string_lossy().into_owned();
+        sockets.extend(
+            text.strip_prefix("socket:[")
+                .and_then(|rest| rest.strip_suffix(']'))
+                .map(str::to_owned),
+        );
+    }
+    let mut ports = Vec::new();
+    for table in ["tcp", "tcp6"] {
+        let text = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (Some(local), Some(state), Some(inode)) =
+                (fields.get(1), fields.get(3), fields.get(9))
+            else {
+                continue;
+            };
+            if *state == LISTEN && sockets.iter().any(|socket| socket == inode) {
+                let port = local
+                    .rsplit(':')
+                    .next()
+                    .and_then(|hex| u16::from_str_radix(hex, 16).ok());
+                ports.extend(port);
+            }
+        }
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}

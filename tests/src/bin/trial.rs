@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use spindle_stream::connectors::file::FileSink;
@@ -23,12 +23,72 @@ struct Args {
     /// Panic at this number.
     #[arg(long)]
     panic_at: Option<u64>,
+    /// Go wrong in this way, at the number of `--fault-at`.
+    #[arg(long, value_enum)]
+    fault: Option<Fault>,
+    /// Where to go wrong.
+    #[arg(long, default_value_t = 500)]
+    fault_at: u64,
     /// Directory to write CSV part files into.
     #[arg(long, value_name = "URI", required_unless_present = "collect")]
     output: Option<String>,
     /// Bring the rows to the client.
     #[arg(long)]
     collect: bool,
+}
+
+/// A way for a job to go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Fault {
+    /// Panics.
+    Panic,
+    /// Aborts its process.
+    Abort,
+    /// Leaves its process.
+    Exit,
+    /// Overflows its stack.
+    Overflow,
+    /// Takes memory until there is none.
+    Memory,
+    /// Never comes back.
+    Spin,
+    /// Starts threads that never end, then panics.
+    Leak,
+}
+
+impl Fault {
+    fn strike(self, n: u64) {
+        match self {
+            Self::Panic => panic!("record {n} is one too many"),
+            Self::Abort => std::process::abort(),
+            Self::Exit => std::process::exit(42),
+            Self::Overflow => {
+                std::hint::black_box(deeper(n));
+            }
+            Self::Memory => loop {
+                HOARD.with_borrow_mut(|hoard| hoard.push(vec![n.to_le_bytes()[0] | 1; 1 << 20]));
+            },
+            Self::Spin => loop {
+                std::hint::spin_loop();
+            },
+            Self::Leak => {
+                for _ in 0..50 {
+                    std::thread::spawn(|| {
+                        loop {
+                            std::thread::park();
+                        }
+                    });
+                }
+                panic!("fifty threads are left behind");
+            }
+        }
+    }
+}
+
+#[expect(unconditional_recursion, reason = "it is to overflow the stack")]
+fn deeper(n: u64) -> u64 {
+    let room = std::hint::black_box([n; 64]);
+    deeper(n + 1) + room[0]
 }
 
 /// One row of the result.
@@ -60,6 +120,7 @@ impl Pace {
 }
 
 thread_local! {
+    static HOARD: std::cell::RefCell<Vec<Vec<u8>>> = const { std::cell::RefCell::new(Vec::new()) };
     static PACE: std::cell::RefCell<Option<Pace>> = const { std::cell::RefCell::new(None) };
 }
 
@@ -67,7 +128,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     spindle_stream::main("trial", move |env| {
         let rate = args.rate.map(|rate| rate / f64::from(env.parallelism()));
-        let panic_at = args.panic_at;
+        let (panic_at, fault, fault_at) = (args.panic_at, args.fault, args.fault_at);
         let sums = env
             .generate(args.records, |n| n)
             .name("numbers")
@@ -83,6 +144,11 @@ fn main() -> ExitCode {
                     });
                 }
                 assert!(Some(n) != panic_at, "record {n} is one too many");
+                if let Some(fault) = fault
+                    && n == fault_at
+                {
+                    fault.strike(n);
+                }
                 n
             })
             .name("count upwards")

@@ -1,5 +1,11 @@
 //! The whole of Spindle on a real HDFS and YARN: what a user types, what a user and an admin see, and what is left behind.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what is wrong in a test ends it; its helpers are part of it"
+)]
+
+mod doors;
 mod faults;
 mod flights;
 mod refusals;
