@@ -139,7 +139,15 @@ options! {
         }
         START_WORKER_MAX_FAILURES: u32 = "resourcemanager.start-worker.max-failures" {
             kind: Kind::Int { min: 0, max: i32::MAX as i64 }, default: Some("5"), unit: "failures", flink: false,
-            doc: "How many TaskManagers in a row may fail before they have registered, until the jobs that wait for them fail. Ours: Flink has a rate instead.",
+            doc: "How many TaskManagers in a row may fail before they have registered, until the jobs that wait for them fail. Ours: Flink has only a rate.",
+        }
+        START_WORKER_MAX_FAILURE_RATE: f64 = "resourcemanager.start-worker.max-failure-rate" {
+            kind: Kind::Float { min: 0.0, max: f64::INFINITY }, default: Some("10"), unit: "failures a minute", flink: true,
+            doc: "When more TaskManagers than this fail to start within a minute, no other is asked for during the retry interval.",
+        }
+        START_WORKER_RETRY_INTERVAL: Duration = "resourcemanager.start-worker.retry-interval" {
+            kind: Kind::Duration, default: Some("3 s"), unit: "", flink: true,
+            doc: "How long no TaskManager is asked for when too many failed to start.",
         }
     }
     "JobManager" {
@@ -180,6 +188,32 @@ options! {
         TASKMANAGER_ENV: BTreeMap<String, String> = "containerized.taskmanager.env." {
             kind: Kind::Prefix, default: None, unit: "", flink: true,
             doc: "Environment variables of a TaskManager's process and of its workers: the rest of the key is the variable's name.",
+        }
+    }
+    "Sessions" {
+        TASKMANAGER_TIMEOUT: Duration = "resourcemanager.taskmanager-timeout" {
+            kind: Kind::Duration, default: Some("30 s"), unit: "", flink: true,
+            doc: "After how long a TaskManager that no job has a slot of is given back.",
+        }
+        MAX_SLOTS: Option<u32> = "slotmanager.number-of-slots.max" {
+            kind: Kind::Int { min: 1, max: i32::MAX as i64 }, default: None, unit: "slots", flink: true,
+            doc: "Slots that the cluster has at most. A job that needs more fails; one that has to wait for other jobs' slots waits. Without it there is no limit.",
+        }
+        MAX_TOTAL_MEMORY: Option<ByteSize> = "slotmanager.max-total-resource.memory" {
+            kind: Kind::Memory, default: None, unit: "", flink: true,
+            doc: "Memory that the containers of all TaskManagers have together at most, each counted as asked for. Without it there is no limit.",
+        }
+        MAX_TOTAL_CPU: Option<f64> = "slotmanager.max-total-resource.cpu" {
+            kind: Kind::Float { min: 0.0, max: f64::INFINITY }, default: None, unit: "virtual cores", flink: true,
+            doc: "Virtual cores that the containers of all TaskManagers have together at most. Without it there is no limit.",
+        }
+        JOB_STORE_CAPACITY: u32 = "jobstore.max-capacity" {
+            kind: Kind::Int { min: 1, max: i32::MAX as i64 }, default: Some("100"), unit: "jobs", flink: true,
+            doc: "How many jobs that are over stay visible; the oldest goes first. Flink's own default is without a limit.",
+        }
+        JOB_STORE_EXPIRATION: Duration = "jobstore.expiration-time" {
+            kind: Kind::DurationInSeconds, default: Some("1 h"), unit: "", flink: true,
+            doc: "How long a job that is over stays visible. A number without a unit is in seconds.",
         }
     }
     "YARN" {

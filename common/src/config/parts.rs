@@ -81,6 +81,27 @@ pub struct JobManagerConfig {
     pub env: BTreeMap<String, String>,
 }
 
+/// What a cluster of several jobs may use, and how long it keeps what it has no use for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SessionConfig {
+    /// After how long an idle TaskManager is given back.
+    pub task_manager_timeout: Duration,
+    /// Slots at most.
+    pub max_slots: Option<u32>,
+    /// Memory of all TaskManagers' containers together at most.
+    pub max_memory: Option<ByteSize>,
+    /// Virtual cores of all TaskManagers' containers together at most.
+    pub max_cpu: Option<f64>,
+    /// How many jobs that are over stay visible.
+    pub job_store_capacity: u32,
+    /// How long they do.
+    pub job_store_expiration: Duration,
+    /// TaskManagers that may fail to start within a minute before none is asked for during the retry interval.
+    pub start_worker_max_failure_rate: f64,
+    /// How long none is asked for then.
+    pub start_worker_retry_interval: Duration,
+}
+
 /// A TaskManager's process and its workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskManagerConfig {
@@ -174,6 +195,20 @@ impl Config {
             registration_timeout: self.get(&options::REGISTRATION_TIMEOUT),
             start_worker_max_failures: self.get(&options::START_WORKER_MAX_FAILURES),
             env: self.get(&options::MASTER_ENV),
+        }
+    }
+
+    /// What a cluster of several jobs may use, and how long it keeps what it has no use for.
+    pub fn session(&self) -> SessionConfig {
+        SessionConfig {
+            task_manager_timeout: self.get(&options::TASKMANAGER_TIMEOUT),
+            max_slots: self.get(&options::MAX_SLOTS),
+            max_memory: self.get(&options::MAX_TOTAL_MEMORY),
+            max_cpu: self.get(&options::MAX_TOTAL_CPU),
+            job_store_capacity: self.get(&options::JOB_STORE_CAPACITY),
+            job_store_expiration: self.get(&options::JOB_STORE_EXPIRATION),
+            start_worker_max_failure_rate: self.get(&options::START_WORKER_MAX_FAILURE_RATE),
+            start_worker_retry_interval: self.get(&options::START_WORKER_RETRY_INTERVAL),
         }
     }
 
