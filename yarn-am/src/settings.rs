@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use spindle_cluster::rest::Viewers;
+use spindle_cluster::rest::Acl;
 use spindle_hadoop::conf::{ConfError, Configuration};
 use spindle_hadoop::proto::yarn as pb;
 
@@ -29,36 +29,42 @@ pub(crate) fn proxy_hosts(hadoop: &Configuration) -> Result<BTreeSet<String>, Co
     Ok(hosts.cloned().collect())
 }
 
-/// Who may look: everybody where YARN does not ask, else whom the application's view ACL names.
+/// Who may look: everybody where YARN does not ask, else admins and whom the application's VIEW ACL names.
 pub(crate) fn viewers(
     hadoop: &Configuration,
     acls: &[pb::ApplicationAclMap],
-) -> Result<Viewers, ConfError> {
+) -> Result<Acl, ConfError> {
     if !hadoop.get_bool("yarn.acl.enable", false)? {
-        return Ok(Viewers::All);
+        return Ok(Acl::Everybody);
     }
-    let admins = hadoop
-        .try_get("yarn.admin.acl")?
-        .map_or_else(String::new, |value| value.text);
-    let views = acls
-        .iter()
-        .filter(|entry| entry.access_type() == pb::ApplicationAccessType::AppaccessViewApp)
-        .map(|entry| entry.acl().to_owned());
-    let mut users = BTreeSet::new();
-    for acl in views.chain([admins]) {
-        if acl.trim() == "*" {
-            return Ok(Viewers::All);
-        }
-        // "users groups": whose groups a user is in is not known here.
-        let names = acl.split(' ').next().unwrap_or_default();
-        users.extend(
-            names
-                .split(',')
-                .filter(|name| !name.is_empty())
-                .map(str::to_owned),
-        );
+    let named = named(acls, pb::ApplicationAccessType::AppaccessViewApp);
+    Ok(named.or(admins(hadoop)?))
+}
+
+/// Who besides the owner may change something: whom the application's MODIFY ACL names, and admins where YARN asks.
+pub(crate) fn modifiers(
+    hadoop: &Configuration,
+    acls: &[pb::ApplicationAclMap],
+) -> Result<Acl, ConfError> {
+    let named = named(acls, pb::ApplicationAccessType::AppaccessModifyApp);
+    if !hadoop.get_bool("yarn.acl.enable", false)? {
+        // Then everybody is an admin, and nobody may have logged in.
+        return Ok(named);
     }
-    Ok(Viewers::Users(users))
+    Ok(named.or(admins(hadoop)?))
+}
+
+/// Everybody, unless it is set, as in YARN.
+fn admins(hadoop: &Configuration) -> Result<Acl, ConfError> {
+    let set = hadoop.try_get("yarn.admin.acl")?;
+    Ok(set.map_or(Acl::Everybody, |value| Acl::parse(&value.text)))
+}
+
+fn named(acls: &[pb::ApplicationAclMap], wanted: pb::ApplicationAccessType) -> Acl {
+    acls.iter()
+        .filter(|entry| entry.access_type() == wanted)
+        .map(|entry| Acl::parse(entry.acl()))
+        .fold(Acl::parse(""), Acl::or)
 }
 
 #[cfg(test)]
@@ -89,16 +95,34 @@ mod tests {
         };
         assert_eq!(
             viewers(&hadoop, std::slice::from_ref(&acl)).unwrap(),
-            Viewers::All
+            Acl::Everybody
         );
         hadoop.set("yarn.acl.enable", "true");
         assert_eq!(
             viewers(&hadoop, std::slice::from_ref(&acl)).unwrap(),
-            Viewers::All,
+            Acl::Everybody,
             "everybody is an admin by default"
         );
         hadoop.set("yarn.admin.acl", "root");
         let users = ["bob", "carol", "root"].map(str::to_owned).into();
-        assert_eq!(viewers(&hadoop, &[acl]).unwrap(), Viewers::Users(users));
+        assert_eq!(viewers(&hadoop, &[acl]).unwrap(), Acl::Users(users));
+    }
+
+    #[test]
+    fn only_who_is_named_may_change_something() {
+        let mut hadoop = Configuration::new();
+        let acl = pb::ApplicationAclMap {
+            access_type: Some(pb::ApplicationAccessType::AppaccessModifyApp.into()),
+            acl: Some("bob".to_owned()),
+        };
+        let acls = [acl];
+        let bob = Acl::Users(BTreeSet::from(["bob".to_owned()]));
+        assert_eq!(modifiers(&hadoop, &acls).unwrap(), bob, "ACLs are off");
+        hadoop.set("yarn.acl.enable", "true");
+        hadoop.set("yarn.admin.acl", "root");
+        let users = ["bob", "root"].map(str::to_owned).into();
+        assert_eq!(modifiers(&hadoop, &acls).unwrap(), Acl::Users(users));
+        hadoop.set("yarn.admin.acl", "*");
+        assert_eq!(modifiers(&hadoop, &acls).unwrap(), Acl::Everybody);
     }
 }

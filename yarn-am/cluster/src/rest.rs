@@ -6,16 +6,18 @@
 mod access;
 mod jobs;
 mod page;
+mod submission;
 mod task_managers;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, Request, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{delete, get, put};
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,10 +26,11 @@ use spindle_common::id::{JobId, JobVertexId, ResourceId};
 use spindle_jobmanager::message::{JobView, View};
 use tokio::net::TcpListener;
 
-pub use access::{Access, Caller, Viewers};
+use access::Asker;
+pub use access::{Access, Acl, Caller, Right};
 
 use crate::clock::Clock;
-use crate::handle::ClusterHandle;
+use crate::handle::{ClusterGone, ClusterHandle};
 
 /// The API is that of this Flink.
 const VERSION: &str = concat!("1.20-spindle-", env!("CARGO_PKG_VERSION"));
@@ -41,6 +44,12 @@ pub struct RestConfig {
     pub access: Access,
     /// Path under which a proxy shows this server, without a slash at the end; YARN: `APPLICATION_WEB_PROXY_BASE`.
     pub proxy_base: Option<String>,
+    /// Whether jobs may be handed in, and the cluster stopped: a session.
+    pub accepts_jobs: bool,
+    /// Where the log files of this process are.
+    pub log_directory: Option<PathBuf>,
+    /// Settings of the cluster: key and value as written.
+    pub configuration: Vec<(String, String)>,
 }
 
 struct Api {
@@ -57,7 +66,12 @@ pub fn router(handle: ClusterHandle, config: RestConfig) -> Router {
         .route("/", get(status_page))
         .route("/overview", get(overview))
         .route("/config", get(dashboard_config))
-        .route("/jobs", get(job_ids))
+        .route(
+            "/jobs",
+            get(job_ids).post(submission::post).put(submission::put),
+        )
+        .route("/cluster", delete(submission::stop_cluster))
+        .route("/cluster/stop", put(submission::stop_cluster))
         .route("/jobs/overview", get(jobs_overview))
         .route("/jobs/{job}", get(job).patch(terminate))
         .route("/jobs/{job}/status", get(job_status))
@@ -109,6 +123,13 @@ impl Failure {
             message: message.into(),
         }
     }
+
+    fn gone(_: ClusterGone) -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            message: "the cluster is ending".to_owned(),
+        }
+    }
 }
 
 impl IntoResponse for Failure {
@@ -119,14 +140,18 @@ impl IntoResponse for Failure {
 
 /// Before anything of a request but its head is read.
 async fn guard(State(api): Shared, mut request: Request, next: Next) -> Response {
-    match api.config.access.admit(&request) {
+    let right = match *request.method() {
+        Method::GET | Method::HEAD => Right::View,
+        _ => Right::Modify,
+    };
+    match api.config.access.decide(Asker::of(&request), right) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(message) => Failure {
-            status: StatusCode::UNAUTHORIZED,
-            message,
+        Err(refusal) => Failure {
+            status: refusal.status,
+            message: refusal.message,
         }
         .into_response(),
     }
@@ -316,12 +341,9 @@ async fn cancel(
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Failure> {
     let job = api.with_job(&id, |id, _| Ok(id))?;
-    let gone = |_| Failure {
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        message: "the cluster is ending".to_owned(),
-    };
     let reason = format!("cancelled by {caller}");
-    api.handle.cancel(job, reason).await.map_err(gone)?;
+    let sent = api.handle.cancel(job, reason).await;
+    sent.map_err(Failure::gone)?;
     Ok((StatusCode::ACCEPTED, Json(json!({}))).into_response())
 }
 

@@ -1,23 +1,70 @@
 //! Who may do what. Flink's REST API has no locks; these are ours.
+//!
+//! The decision is a pure one, on the head of a request: nothing of a body has been read when it falls.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, Request};
-use axum::http::{Method, header};
+use axum::http::{StatusCode, header};
 use spindle_rpc::Secret;
 
 /// The cookie in which YARN's proxy tells who is logged in.
 const PROXY_USER: &str = "proxy-user";
 
-/// Users who may look but not touch.
+/// A list of users, as YARN writes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Viewers {
+pub enum Acl {
     /// Everybody whom the proxy lets through.
-    All,
+    Everybody,
     /// These.
     Users(BTreeSet<String>),
+}
+
+impl Acl {
+    /// The list in the form `user,user group,group`, or `*`. Whose groups a user is in is not known here, so that they let
+    /// nobody in.
+    pub fn parse(text: &str) -> Self {
+        if text.trim() == "*" {
+            return Self::Everybody;
+        }
+        let users = text.split(' ').next().unwrap_or_default().split(',');
+        Self::Users(
+            users
+                .filter(|user| !user.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        )
+    }
+
+    /// Everybody who is on either list.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Users(mut users), Self::Users(others)) => {
+                users.extend(others);
+                Self::Users(users)
+            }
+            (Self::Everybody, _) | (_, Self::Everybody) => Self::Everybody,
+        }
+    }
+
+    fn names(&self, user: &str) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Users(users) => users.contains(user),
+        }
+    }
+}
+
+/// What a request needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// To look.
+    View,
+    /// To change something.
+    Modify,
 }
 
 /// The lock of the REST API.
@@ -29,8 +76,10 @@ pub struct Access {
     pub proxies: BTreeSet<IpAddr>,
     /// The user who may do everything through a proxy.
     pub owner: String,
-    /// The users who may look through a proxy.
-    pub viewers: Viewers,
+    /// The users who may look through a proxy: those of the application's VIEW ACL, and admins.
+    pub viewers: Acl,
+    /// The users who may do everything through a proxy: those of the application's MODIFY ACL, and admins.
+    pub modifiers: Acl,
 }
 
 /// Who was let in.
@@ -51,51 +100,81 @@ impl fmt::Display for Caller {
     }
 }
 
-impl Access {
-    /// Who sends this request, or why it is refused.
-    pub(super) fn admit(&self, request: &Request) -> Result<Caller, String> {
+/// Why somebody was not let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) message: String,
+}
+
+/// What of a request counts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker<'a> {
+    /// `Authorization`, if there is one; empty if it is no text.
+    pub(super) authorization: Option<&'a str>,
+    /// Where the connection comes from.
+    pub(super) peer: Option<IpAddr>,
+    /// `proxy-user` of the cookies.
+    pub(super) proxy_user: Option<&'a str>,
+}
+
+impl<'a> Asker<'a> {
+    pub(super) fn of(request: &'a Request) -> Self {
         let headers = request.headers();
-        if let Some(given) = headers.get(header::AUTHORIZATION) {
-            let opens = given.to_str().is_ok_and(|text| self.secret.is_bearer(text));
-            return if opens {
-                Ok(Caller::Owner)
-            } else {
-                Err("the bearer token is not the secret of this application".to_owned())
-            };
-        }
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-        let proxied = peer.is_some_and(|ConnectInfo(peer)| {
-            let address = peer.ip().to_canonical();
-            self.proxies.contains(&address)
-        });
-        let user = headers
+        let authorization = headers.get(header::AUTHORIZATION);
+        let proxy_user = headers
             .get_all(header::COOKIE)
             .iter()
             .filter_map(|cookies| cookies.to_str().ok())
             .flat_map(|cookies| cookies.split(';'))
             .find_map(|cookie| cookie.trim().strip_prefix(PROXY_USER)?.strip_prefix('='));
-        let Some(user) = user.filter(|_| proxied) else {
-            return Err(
-                "the secret of this application is needed as a bearer token, or a request \
-                 through YARN's web proxy"
-                    .to_owned(),
-            );
+        Self {
+            authorization: authorization.map(|given| given.to_str().unwrap_or_default()),
+            peer: peer.map(|ConnectInfo(peer)| peer.ip().to_canonical()),
+            proxy_user: proxy_user.filter(|user| !user.is_empty()),
+        }
+    }
+}
+
+impl Access {
+    /// Who asks, or why it is refused.
+    pub(super) fn decide(&self, asker: Asker<'_>, right: Right) -> Result<Caller, Refusal> {
+        let unknown = |message: &str| Refusal {
+            status: StatusCode::UNAUTHORIZED,
+            message: message.to_owned(),
         };
-        let looks = matches!(*request.method(), Method::GET | Method::HEAD);
-        if user == self.owner || (looks && self.may_view(user)) {
+        if let Some(given) = asker.authorization {
+            // The comparison takes the same time for every wrong secret.
+            return if self.secret.is_bearer(given) {
+                Ok(Caller::Owner)
+            } else {
+                Err(unknown(
+                    "the bearer token is not the secret of this application",
+                ))
+            };
+        }
+        let proxied = asker.peer.is_some_and(|peer| self.proxies.contains(&peer));
+        let Some(user) = asker.proxy_user.filter(|_| proxied) else {
+            return Err(unknown(
+                "the secret of this application is needed as a bearer token, or a request through \
+                 YARN's web proxy",
+            ));
+        };
+        let modifies = user == self.owner || self.modifiers.names(user);
+        let (what, may) = match right {
+            Right::View => ("look at", modifies || self.viewers.names(user)),
+            Right::Modify => ("change", modifies),
+        };
+        if may {
             return Ok(Caller::Proxied(user.to_owned()));
         }
-        let what = if looks { "look at" } else { "change" };
         let owner = &self.owner;
-        Err(format!(
-            "user {user} may not {what} this application of {owner}"
-        ))
-    }
-
-    fn may_view(&self, user: &str) -> bool {
-        match &self.viewers {
-            Viewers::All => true,
-            Viewers::Users(users) => users.contains(user),
-        }
+        Err(Refusal {
+            status: StatusCode::FORBIDDEN,
+            message: format!(
+                "user {user} may not {what} this application of {owner}: no ACL names this user"
+            ),
+        })
     }
 }

@@ -17,6 +17,8 @@ use spindle_jobmanager::message::{Effect, Input, TaskManagerView, TaskView};
 use spindle_rpc::Secret;
 use tower::ServiceExt;
 
+mod submission;
+
 use super::*;
 use crate::driver::{ClusterDriver, ControlPlane};
 use crate::handle::Event;
@@ -152,18 +154,29 @@ struct Server {
 }
 
 fn server() -> Server {
-    let (driver, handle) = ClusterDriver::new(Fixture(view()), Clock::fixed(EPOCH));
-    let config = RestConfig {
+    server_of(true)
+}
+
+fn config(accepts_jobs: bool) -> RestConfig {
+    RestConfig {
         name: "test".to_owned(),
         access: Access {
             secret: secret(),
             proxies: BTreeSet::from([PROXY.into()]),
             owner: "alice".to_owned(),
-            viewers: Viewers::Users(BTreeSet::from(["bob".to_owned()])),
+            viewers: Acl::parse("bob staff"),
+            modifiers: Acl::parse("mallory"),
         },
         proxy_base: Some("/proxy/application_1_0001".to_owned()),
-    };
-    let router = router(handle, config);
+        accepts_jobs,
+        log_directory: None,
+        configuration: Vec::new(),
+    }
+}
+
+fn server_of(accepts_jobs: bool) -> Server {
+    let (driver, handle) = ClusterDriver::new(Fixture(view()), Clock::fixed(EPOCH));
+    let router = router(handle, config(accepts_jobs));
     Server { driver, router }
 }
 
@@ -421,7 +434,7 @@ async fn through_the_proxy_viewers_look_and_only_the_owner_acts() {
             "/overview",
             "carol",
             PROXY,
-            StatusCode::UNAUTHORIZED,
+            StatusCode::FORBIDDEN,
         ),
         (
             Method::GET,
@@ -430,7 +443,7 @@ async fn through_the_proxy_viewers_look_and_only_the_owner_acts() {
             [10, 0, 0, 2],
             StatusCode::UNAUTHORIZED,
         ),
-        (Method::PUT, &cancel, "bob", PROXY, StatusCode::UNAUTHORIZED),
+        (Method::PUT, &cancel, "bob", PROXY, StatusCode::FORBIDDEN),
         (Method::PUT, &cancel, "alice", PROXY, StatusCode::ACCEPTED),
     ] {
         let (status, body) = server.proxied(method, path, user, from).await;
