@@ -1,5 +1,6 @@
 //! The command line: one file a verb.
 
+mod gc;
 mod info;
 mod run;
 
@@ -32,6 +33,8 @@ enum Verb {
     Run(run::RunArgs),
     /// Prints the plan of a job without running it.
     Info(info::InfoArgs),
+    /// Removes from HDFS what applications have left behind.
+    Gc(gc::GcArgs),
 }
 
 /// A job's executable and its arguments.
@@ -96,6 +99,7 @@ pub(crate) fn main() -> ExitCode {
             (format, run::run(args, &mut Reporter::new(format, start)))
         }
         Verb::Info(args) => (args.format(), info::info(args)),
+        Verb::Gc(args) => (args.format(), gc::gc(args)),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

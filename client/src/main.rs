@@ -5,6 +5,7 @@
 
 mod cli;
 mod error;
+mod gc;
 mod job_file;
 mod output;
 mod plan;

@@ -4,6 +4,7 @@ mod artifacts;
 mod checks;
 mod cluster;
 mod submission;
+mod user;
 mod watch;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use crate::plan;
 use crate::settings::Settings;
 use artifacts::Artifact;
 use cluster::Cluster;
+pub(crate) use user::applications_of_user;
 
 /// A job's executable, read, and its arguments.
 pub(crate) struct Job {

@@ -133,6 +133,19 @@ impl Cluster {
         &self.rm
     }
 
+    /// The ResourceManager's client for the first question of a command: one that is down is said soon.
+    pub(crate) const fn first(&self) -> &ResourceManagerClient {
+        &self.first
+    }
+
+    /// `host:port` of each ResourceManager.
+    pub(crate) fn resource_managers(&self) -> Vec<String> {
+        self.addresses
+            .iter()
+            .map(|rm| rm.client.to_string())
+            .collect()
+    }
+
     /// An error of the ResourceManager: where it is, and which key says so.
     pub(crate) fn rm_failed(&self, what: &str, error: YarnError) -> CliError {
         let places: Vec<String> = self

@@ -1,8 +1,8 @@
 //! Hands an application to the ResourceManager.
 //!
 //! What the containers must know travels in the credentials of the launch context, which only the application's owner can
-//! read: the secret, the cluster's settings and, unless it is large, the job. So a submission of a known program writes one small
-//! file to HDFS, the secret for later clients, and nothing waits for it.
+//! read: the secret, the cluster's settings and, unless it is large, the job. So a submission of a known program writes two small
+//! files to HDFS, the secret for later clients and the manifest for those who clean up, and nothing waits for them.
 
 use spindle_common::deployment::{
     APPLICATION_MASTER_EXECUTABLE, ArtifactSpec, CLUSTER_ENTRY, ClusterSpec, DeploymentMode,
@@ -23,6 +23,7 @@ use super::artifacts::Uploaded;
 use super::checks::Limits;
 use super::cluster::Cluster;
 use crate::error::CliError;
+use crate::gc::manifest::{MANIFEST, Manifest};
 use crate::settings::Settings;
 
 /// An application that YARN has.
@@ -108,7 +109,16 @@ pub(crate) async fn submit(
     let text = secret.to_hex();
     staged_bytes += text.len() as u64;
     let mut background = JoinSet::new();
-    background.spawn(leave_secret(cluster.fs.clone(), staging.clone(), text));
+    let manifest = Manifest::of_job(
+        submission,
+        uploaded.artifacts.iter().map(|file| file.uri.clone()),
+        cluster.resource_managers(),
+    )
+    .encode();
+    staged_bytes += manifest.len() as u64;
+    for (name, text) in [("secret", text), (MANIFEST, manifest)] {
+        background.spawn(leave(cluster.fs.clone(), staging.clone(), name, text));
+    }
     if let Err(error) = cluster.rm().submit_application(context).await {
         // Nothing of it may stay behind; the first error counts.
         while background.join_next().await.is_some() {}
@@ -126,16 +136,17 @@ pub(crate) async fn submit(
     })
 }
 
-/// Leaves the secret where later clients of the same user find it. Closing a small file takes half a second: nothing waits for it.
-async fn leave_secret(fs: FileSystem, staging: FsPath, text: String) {
+/// Leaves a small file where later clients of the same user find it. Closing it takes half a second: nothing waits for that. What
+/// a manifest tells of is made by tasks, which start much later; if this client dies first, its bytes are in HDFS all the same.
+async fn leave(fs: FileSystem, staging: FsPath, name: &'static str, text: String) {
     let options = CreateOptions::default().permission(0o600);
-    let written = match staging.join("secret") {
+    let written = match staging.join(name) {
         Ok(file) => fs.write(&file, text.into(), &options).await,
         Err(error) => Err(error),
     };
     if let Err(error) = written {
         // The ApplicationMaster of a short job may have removed the directory already.
-        tracing::debug!(%error, "the secret was not left for later clients");
+        tracing::debug!(%error, name, "not left for later clients");
     }
 }
 

@@ -1,0 +1,329 @@
+//! Removes from HDFS what belongs to applications that are over: looks, plans, removes.
+//!
+//! Nothing is removed before the ResourceManager has answered. What cannot be removed keeps the staging directory that tells
+//! of it, so that the next run finds it again.
+
+pub(crate) mod manifest;
+mod plan;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use spindle_hadoop::fs::{FileStatus, FileSystem, FsError, FsPath};
+use spindle_hadoop::yarn::ApplicationId;
+
+use manifest::{MANIFEST, Manifest, Target};
+pub(crate) use plan::{Ages, Life};
+use plan::{Observed, Staging};
+
+/// How long a dead writer's manifest is waited for.
+const LEASE_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks at it.
+const LEASE_PAUSE: Duration = Duration::from_millis(250);
+
+/// What is known before looking into HDFS.
+pub(crate) struct Known {
+    /// `.spindle` of the user.
+    pub(crate) base: FsPath,
+    /// The user's applications that the ResourceManager knows.
+    pub(crate) applications: BTreeMap<ApplicationId, Life>,
+    /// `host:port` of the ResourceManagers.
+    pub(crate) resource_managers: Vec<String>,
+    /// Milliseconds since the epoch.
+    pub(crate) now_ms: u64,
+    pub(crate) ages: Ages,
+    /// Only tell.
+    pub(crate) dry_run: bool,
+}
+
+/// What was done about one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Done {
+    Removed {
+        path: String,
+        reason: String,
+        bytes: u64,
+    },
+    Kept {
+        path: String,
+        reason: String,
+    },
+    Failed {
+        path: String,
+        cause: String,
+    },
+}
+
+/// Removes what is rubbish; each thing done is told as it happens.
+///
+/// # Errors
+/// When the user's directory cannot be listed. What cannot be removed is told, and is no error.
+pub(crate) async fn sweep(
+    fs: &FileSystem,
+    known: Known,
+    tell: &mut dyn FnMut(Done),
+) -> Result<(), FsError> {
+    let seen = observe(fs, &known).await?;
+    let plan = plan::plan(&seen, known.ages);
+    for kept in plan.kept {
+        let (path, reason) = (kept.path, kept.reason);
+        tell(Done::Kept { path, reason });
+    }
+    let mut sweeper = Sweeper {
+        fs,
+        dry_run: known.dry_run,
+        tell,
+    };
+    for traces in plan.applications {
+        let mut clean = true;
+        for effect in &traces.effects {
+            match manifest::target(effect, fs, &known.base) {
+                Ok(target) => clean &= sweeper.effect(&target, &traces.reason).await,
+                // It stays for ever: no reason to keep what tells of it.
+                Err(why) => (sweeper.tell)(Done::Kept {
+                    path: effect.path.clone(),
+                    reason: format!("it is not Spindle's to remove: {why}"),
+                }),
+            }
+        }
+        if clean {
+            sweeper.tree(&traces.staging, &traces.reason).await;
+        }
+    }
+    for (file, reason) in plan.files {
+        sweeper.remove(&file.path, false, &reason, file.len).await;
+    }
+    Ok(())
+}
+
+async fn observe(fs: &FileSystem, known: &Known) -> Result<Observed, FsError> {
+    let entries = list(fs, &known.base).await?;
+    let mut cache = Vec::new();
+    let mut stagings = Vec::new();
+    for entry in entries {
+        let name = entry.path.name().unwrap_or_default().to_owned();
+        if name == "cache" && entry.is_dir {
+            let files = list(fs, &entry.path).await?;
+            cache.extend(files.into_iter().filter(|file| !file.is_dir));
+        } else if let (true, Ok(application)) = (entry.is_dir, name.parse::<ApplicationId>()) {
+            stagings.push((application, entry));
+        }
+    }
+    let stagings = join_all(stagings.into_iter().map(|(application, entry)| async move {
+        let life = known.applications.get(&application);
+        let is_dead = matches!(life, Some(Life::Over));
+        let manifest = read_manifest(fs, &entry.path, is_dead).await;
+        Staging {
+            application,
+            path: entry.path,
+            mtime_ms: entry.mtime_ms,
+            manifest,
+        }
+    }))
+    .await;
+    Ok(Observed {
+        now_ms: known.now_ms,
+        applications: known.applications.clone(),
+        stagings,
+        cache,
+        resource_managers: known.resource_managers.clone(),
+    })
+}
+
+async fn list(fs: &FileSystem, path: &FsPath) -> Result<Vec<FileStatus>, FsError> {
+    match fs.list(path).await {
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        listed => listed,
+    }
+}
+
+/// A manifest whose writer was killed is still open: nobody can read it before its lease is taken back.
+async fn read_manifest(fs: &FileSystem, staging: &FsPath, is_dead: bool) -> Option<Manifest> {
+    let file = staging.join(MANIFEST).ok()?;
+    let status = fs.stat(&file).await.ok()?;
+    if is_dead && status.len == 0 {
+        let start = Instant::now();
+        while !fs.recover_lease(&file).await.unwrap_or(true) && start.elapsed() < LEASE_WAIT {
+            tokio::time::sleep(LEASE_PAUSE).await;
+        }
+    }
+    let bytes = fs.read(&file).await.ok()?;
+    if bytes.is_empty() {
+        return None;
+    }
+    Some(Manifest::decode(&String::from_utf8_lossy(&bytes)))
+}
+
+struct Sweeper<'a> {
+    fs: &'a FileSystem,
+    dry_run: bool,
+    tell: &'a mut dyn FnMut(Done),
+}
+
+impl Sweeper<'_> {
+    /// Whether it is gone.
+    async fn effect(&mut self, target: &Target, reason: &str) -> bool {
+        match target {
+            Target::Whole(directory) => self.tree(directory, reason).await,
+            Target::Part { part, directory } => {
+                if !self.tree(part, reason).await {
+                    return false;
+                }
+                // Other jobs' parts stay.
+                match self.fs.list(directory).await {
+                    Ok(left) if left.is_empty() => self.remove(directory, false, reason, 0).await,
+                    Ok(_) | Err(_) => true,
+                }
+            }
+        }
+    }
+
+    async fn tree(&mut self, path: &FsPath, reason: &str) -> bool {
+        let bytes = match self.fs.list(path).await {
+            Ok(entries) => entries.iter().map(|entry| entry.len).sum(),
+            Err(error) if error.is_not_found() => return true,
+            Err(_) => 0,
+        };
+        self.remove(path, true, reason, bytes).await
+    }
+
+    async fn remove(&mut self, path: &FsPath, recursive: bool, reason: &str, bytes: u64) -> bool {
+        let removed = if self.dry_run {
+            Ok(true)
+        } else {
+            self.fs.delete(path, recursive).await
+        };
+        match removed {
+            Ok(true) => (self.tell)(Done::Removed {
+                path: path.to_string(),
+                reason: reason.to_owned(),
+                bytes,
+            }),
+            Ok(false) => {}
+            Err(error) => {
+                (self.tell)(Done::Failed {
+                    path: path.to_string(),
+                    cause: crate::error::report(&error),
+                });
+                return false;
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use spindle_hadoop::conf::Configuration;
+
+    use super::*;
+
+    const JOB: &str = "0123456789abcdef0123456789abcdef";
+    const OTHER: &str = "fedcba9876543210fedcba9876543210";
+
+    fn put(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    async fn run(root: &Path, applications: &[(&str, Life)], dry_run: bool) -> Vec<Done> {
+        let fs = FileSystem::new(&Configuration::new(), "ann").unwrap();
+        let known = Known {
+            base: FsPath::file(root.join("home/.spindle").to_str().unwrap()).unwrap(),
+            applications: applications
+                .iter()
+                .map(|(id, life)| (id.parse().unwrap(), *life))
+                .collect(),
+            resource_managers: Vec::new(),
+            // Everything is older than it can be.
+            now_ms: u64::MAX,
+            ages: Ages {
+                unfinished: Duration::from_secs(3_600),
+                cached: Duration::from_secs(7 * 86_400),
+            },
+            dry_run,
+        };
+        let mut done = Vec::new();
+        sweep(&fs, known, &mut |one| done.push(one)).await.unwrap();
+        done
+    }
+
+    const DEAD: &str = "application_1_0001";
+    const ALIVE: &str = "application_1_0002";
+    const LIVES: [(&str, Life); 2] = [(DEAD, Life::Over), (ALIVE, Life::Alive)];
+
+    fn lay_out(root: &Path) {
+        let staging = format!("file://{}/out/.spindle-staging", root.display());
+        let user = format!("file://{}/out", root.display());
+        let lines = format!(
+            "{{\"path\":\"{staging}\",\"job\":\"{JOB}\"}}\n{{\"path\":\"{user}\",\"job\":\"{JOB}\"}}\n"
+        );
+        put(root, &format!("home/.spindle/{DEAD}/manifest"), &lines);
+        put(root, &format!("home/.spindle/{DEAD}/secret"), "s");
+        put(root, &format!("home/.spindle/{ALIVE}/secret"), "s");
+        put(
+            root,
+            &format!("home/.spindle/cache/{}", "ab".repeat(32)),
+            "x",
+        );
+        put(root, "home/.spindle/cache/abc.tmp-1", "x");
+        put(root, "home/.spindle/mine", "x");
+        put(root, &format!("out/.spindle-staging/{JOB}/0-0/part"), "x");
+        put(root, &format!("out/.spindle-staging/{OTHER}/0-0/part"), "x");
+        put(root, "out/part-00000", "x");
+    }
+
+    #[tokio::test]
+    async fn only_the_dead_applications_traces_go() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        lay_out(root);
+        let done = run(root, &LIVES, false).await;
+        let there = |path: &str| root.join(path).exists();
+        assert!(!there(&format!("home/.spindle/{DEAD}")), "{done:?}");
+        assert!(!there(&format!("out/.spindle-staging/{JOB}")));
+        assert!(!there("home/.spindle/cache/abc.tmp-1"));
+        assert!(there(&format!("out/.spindle-staging/{OTHER}/0-0/part")));
+        assert!(there(&format!("home/.spindle/{ALIVE}/secret")));
+        assert!(there(&format!("home/.spindle/cache/{}", "ab".repeat(32))));
+        assert!(there("home/.spindle/mine"));
+        assert!(there("out/part-00000"), "a user's data");
+    }
+
+    #[tokio::test]
+    async fn a_staging_directory_goes_with_its_last_job() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        lay_out(root);
+        std::fs::remove_dir_all(root.join("out/.spindle-staging").join(OTHER)).unwrap();
+        run(root, &LIVES, false).await;
+        assert!(!root.join("out/.spindle-staging").exists());
+        assert!(root.join("out/part-00000").exists());
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_tells_the_same_and_removes_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        lay_out(root);
+        let would = run(root, &LIVES, true).await;
+        assert!(root.join("home/.spindle").join(DEAD).exists());
+        assert_eq!(would, run(root, &LIVES, false).await);
+        let again = run(root, &LIVES, false).await;
+        let removed = |done: &[Done]| {
+            let is_removed = |one: &&Done| matches!(one, Done::Removed { .. });
+            done.iter().filter(is_removed).count()
+        };
+        assert_eq!((removed(&would), removed(&again)), (3, 0), "{would:?}");
+    }
+
+    #[tokio::test]
+    async fn without_a_directory_there_is_nothing_to_do() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(run(root.path(), &[], false).await, []);
+    }
+}

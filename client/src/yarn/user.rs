@@ -1,0 +1,100 @@
+//! What the cluster knows of this user's applications.
+
+use std::collections::BTreeMap;
+
+use spindle_hadoop::conf::Configuration;
+use spindle_hadoop::fs::{FileSystem, FsPath};
+use spindle_hadoop::proto::yarn::{
+    ApplicationReport, GetApplicationsRequest, YarnApplicationState,
+};
+use spindle_hadoop::yarn::ApplicationId;
+
+use super::cluster::Cluster;
+use crate::error::CliError;
+use crate::gc::Life;
+use crate::settings::Settings;
+
+/// The file system, `.spindle` of the user in it, the user's applications, and the ResourceManagers that told of them.
+///
+/// # Errors
+/// When NameNode or ResourceManager cannot be reached.
+pub(crate) async fn applications_of_user(
+    settings: &Settings,
+    hadoop: &Configuration,
+) -> Result<
+    (
+        FileSystem,
+        FsPath,
+        BTreeMap<ApplicationId, Life>,
+        Vec<String>,
+    ),
+    CliError,
+> {
+    let cluster = Cluster::connect(hadoop, &settings.user).await?;
+    let filter = GetApplicationsRequest {
+        users: vec![settings.user.clone()],
+        ..Default::default()
+    };
+    let reports = cluster.first().applications(&filter).await;
+    let reports =
+        reports.map_err(|error| cluster.rm_failed("asking for your applications", error))?;
+    let applications = reports
+        .iter()
+        .filter_map(|report| {
+            let id = report.application_id.as_ref()?.try_into().ok()?;
+            Some((id, life(report, &settings.yarn.application_type)))
+        })
+        .collect();
+    let managers = cluster.resource_managers();
+    Ok((
+        cluster.fs.clone(),
+        cluster.base(settings)?,
+        applications,
+        managers,
+    ))
+}
+
+fn life(report: &ApplicationReport, ours: &str) -> Life {
+    match report.yarn_application_state() {
+        YarnApplicationState::Finished
+        | YarnApplicationState::Failed
+        | YarnApplicationState::Killed => Life::Over,
+        YarnApplicationState::New
+        | YarnApplicationState::NewSaving
+        | YarnApplicationState::Submitted
+        | YarnApplicationState::Accepted
+        | YarnApplicationState::Running => {
+            // YARN cuts long names of types and may change their case.
+            if report.application_type().eq_ignore_ascii_case(ours) {
+                Life::Alive
+            } else {
+                Life::Foreign
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_application_that_has_ended_is_over() {
+        let of = |state: YarnApplicationState, kind: &str| {
+            let report = ApplicationReport {
+                yarn_application_state: Some(state.into()),
+                application_type: Some(kind.to_owned()),
+                ..Default::default()
+            };
+            life(&report, "Spindle")
+        };
+        assert_eq!(of(YarnApplicationState::Accepted, "SPINDLE"), Life::Alive);
+        assert_eq!(of(YarnApplicationState::Running, "other"), Life::Foreign);
+        assert_eq!(of(YarnApplicationState::Killed, "other"), Life::Over);
+        assert_eq!(
+            life(&ApplicationReport::default(), "Spindle"),
+            Life::Foreign,
+            "a report without a state is not over"
+        );
+    }
+}
