@@ -1,16 +1,39 @@
-//! Resident memory of processes, from Linux's `/proc`.
+//! Memory of processes: how much one has, from Linux's `/proc`, and how much it may ask for.
 
 use std::fs;
+use std::io;
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+/// What a process may ask for beyond what it may use: stacks of threads and the gaps of an allocator are asked for and not used.
+const UNUSED: u64 = 64 << 20;
 
 /// Resident memory of a process in bytes; 0 if it is not there any more.
 pub(crate) fn resident_bytes(pid: u32) -> u64 {
-    fs::read_to_string(format!("/proc/{pid}/status")).map_or(0, |status| parse(&status))
+    let page = rustix::param::page_size() as u64;
+    fs::read_to_string(format!("/proc/{pid}/statm")).map_or(0, |statm| pages(&statm) * page)
 }
 
-fn parse(status: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kib.map_or(0, |kib| kib * 1024)
+fn pages(statm: &str) -> u64 {
+    let second = statm.split_ascii_whitespace().nth(1);
+    second.and_then(|pages| pages.parse().ok()).unwrap_or(0)
+}
+
+/// Lets a process that may use `bytes` ask for not much more, so that one that suddenly wants too much fails by itself, before it
+/// takes the memory of others. 0 changes nothing.
+///
+/// # Errors
+/// If it is not there any more, or the system does not allow it.
+pub(crate) fn limit(pid: u32, bytes: u64) -> io::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    if bytes == 0 || pid.is_none() {
+        return Ok(());
+    }
+    let current = Some(bytes.saturating_add(bytes / 4).saturating_add(UNUSED));
+    let maximum = rustix::process::getrlimit(Resource::Data).maximum;
+    let current = current.min(maximum.or(current));
+    prlimit(pid, Resource::Data, Rlimit { current, maximum })?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -18,12 +41,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_resident_size_is_found_among_the_other_lines() {
-        assert_eq!(
-            parse("Name:\tx\nVmHWM:\t  9 kB\nVmRSS:\t    1536 kB\nThreads:\t1\n"),
-            1536 * 1024
-        );
-        assert_eq!(parse("Name:\tzombie\n"), 0);
-        assert!(resident_bytes(std::process::id()) > 0);
+    fn the_resident_size_is_the_second_number_in_pages() {
+        assert_eq!(pages("900 384 300 1 0 200 0\n"), 384);
+        assert_eq!(pages(""), 0);
+        assert!(resident_bytes(std::process::id()) > 1 << 20);
+        assert_eq!(resident_bytes(u32::MAX), 0);
     }
 }

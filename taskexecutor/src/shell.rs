@@ -2,20 +2,21 @@
 
 mod error;
 mod log;
+mod workers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use spindle_common::deployment::TaskExecutorSpec;
+use spindle_common::execution::FailureCause;
 use spindle_common::gateway::{
-    FromWorker, TaskExecutorRegistration, TaskExecutorReport, TaskReport, ToJobManager, ToWorker,
-    WorkerHello, WorkerReport,
+    FromWorker, TaskExecutorRegistration, ToJobManager, ToWorker, WorkerHello,
 };
 use spindle_common::id::{FencingToken, JobId, NodeName, ResourceId};
-use spindle_common::program::WorkerInit;
+use spindle_common::job_graph::ProgramArtifact;
 use spindle_common::time::MonoTime;
 use spindle_rpc::{
     ConnectError, Incoming, JobManagerConnection, Secret, WorkerStream, connect_job_manager,
@@ -23,15 +24,14 @@ use spindle_rpc::{
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::sync::mpsc;
+use tokio::task::{self, JoinSet};
+use tokio::time::{MissedTickBehavior, timeout};
 
 pub use self::error::ShellError;
 use self::log::log;
-use crate::memory::resident_bytes;
 use crate::task_executor::{Effect, Input, TaskExecutor, WorkerId};
-use crate::worker_process::WorkerProcess;
+use crate::worker_process::Supervision;
 
 /// How long to try to reach the JobManager, which may be slower to start than its containers.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +42,8 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 const SEND_PATIENCE: Duration = Duration::from_secs(10);
 /// How long killed workers may take to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(1);
+/// How often the memory of the workers is looked at.
+const WATCH_INTERVAL: Duration = Duration::from_millis(150);
 const EVENTS: usize = 128;
 
 /// How the process was told to end.
@@ -107,11 +109,13 @@ async fn serve(
     } = connected;
     let (events, mut happened) = mpsc::channel(EVENTS);
     let mut shell = Shell {
-        machine: TaskExecutor::new(spec.slots),
+        machine: TaskExecutor::new(spec.slots, spec.memory_bytes),
         started: Instant::now(),
         workers: BTreeMap::new(),
         processes: JoinSet::new(),
         streams: JoinSet::new(),
+        fetches: JoinSet::new(),
+        fetching: HashMap::new(),
         events,
         outgoing,
         workers_at,
@@ -120,6 +124,8 @@ async fn serve(
         spec,
     };
     shell.tell(shell.registration()).await?;
+    let mut watch = tokio::time::interval(WATCH_INTERVAL);
+    watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = loop {
         let deadline = shell.machine.deadline();
         let tick = shell.until(deadline);
@@ -139,6 +145,11 @@ async fn serve(
                 }
                 Err(_) => continue,
             },
+            Some(fetched) = shell.fetches.join_next_with_id() => match shell.fetched(fetched) {
+                Some(input) => input,
+                None => continue,
+            },
+            _ = watch.tick(), if !shell.workers.is_empty() => shell.memory(),
             Some(stream) = streams.recv() => {
                 shell.welcome(stream);
                 continue;
@@ -202,10 +213,12 @@ enum Event {
 struct Supervised {
     job: JobId,
     pid: u32,
-    kill: Arc<Notify>,
+    supervision: Arc<Supervision>,
     /// Unbounded, so that a worker that does not read holds up nobody else; what goes in is bounded by the tasks of its job.
     outgoing: Option<mpsc::UnboundedSender<ToWorker>>,
 }
+
+type Fetched = Result<(), FailureCause>;
 
 struct Shell {
     machine: TaskExecutor,
@@ -213,6 +226,8 @@ struct Shell {
     workers: BTreeMap<WorkerId, Supervised>,
     processes: JoinSet<(WorkerId, String)>,
     streams: JoinSet<()>,
+    fetches: JoinSet<Fetched>,
+    fetching: HashMap<task::Id, ProgramArtifact>,
     events: mpsc::Sender<Event>,
     outgoing: mpsc::Sender<ToJobManager>,
     workers_at: String,
@@ -260,29 +275,20 @@ impl Shell {
                     let report = self.report(tasks);
                     self.tell(ToJobManager::Heartbeat(report)).await?;
                 }
+                Effect::FetchProgram(artifact) => self.fetch(artifact),
                 Effect::StartWorker {
                     worker,
                     job,
                     program,
                     config,
+                    memory_limit_bytes,
+                } => self.start(worker, job, &program, config, memory_limit_bytes),
+                Effect::LimitWorker {
+                    worker,
+                    memory_limit_bytes,
                 } => {
-                    let init = WorkerInit {
-                        secret: self.secret.to_hex(),
-                        task_executor: self.workers_at.clone(),
-                        host: self.spec.host.clone(),
-                        job,
-                        config,
-                        hadoop: self.spec.hadoop.clone(),
-                        user: self.spec.user.clone(),
-                    };
-                    match WorkerProcess::start(&program, &init, &self.log_dir) {
-                        Ok(process) => self.supervise(worker, job, process),
-                        Err(error) => {
-                            let how = report(&error);
-                            self.processes.spawn(async move {
-                                (worker, format!("could not be started: {how}"))
-                            });
-                        }
+                    if let Some(worker) = self.workers.get(&worker) {
+                        worker.supervision.limit(worker.pid, memory_limit_bytes);
                     }
                 }
                 Effect::TellWorker(worker, message) => {
@@ -298,7 +304,7 @@ impl Shell {
                 Effect::KillWorker(worker) => {
                     tracing::info!(worker = worker.0, "killing a worker");
                     if let Some(worker) = self.workers.get(&worker) {
-                        worker.kill.notify_one();
+                        worker.supervision.kill();
                     }
                 }
                 Effect::Exit { reason } => {
@@ -323,23 +329,6 @@ impl Shell {
             address: self.spec.job_manager.clone(),
             reason,
         }
-    }
-
-    fn supervise(&mut self, worker: WorkerId, job: JobId, process: WorkerProcess) {
-        let kill = Arc::new(Notify::new());
-        let pid = process.pid().unwrap_or_default();
-        tracing::info!(worker = worker.0, %job, pid, "worker started");
-        self.workers.insert(
-            worker,
-            Supervised {
-                job,
-                pid,
-                kill: Arc::clone(&kill),
-                outgoing: None,
-            },
-        );
-        self.processes
-            .spawn(async move { (worker, process.ended(kill).await) });
     }
 
     /// A stream with the right secret was opened: waits for who it is.
@@ -383,30 +372,6 @@ impl Shell {
                     .spawn(listen(id, incoming, self.events.clone()));
                 Some(Input::Worker(id, FromWorker::Hello(hello)))
             }
-        }
-    }
-
-    fn report(&self, tasks: Vec<TaskReport>) -> TaskExecutorReport {
-        let workers = self.workers.values().map(|worker| WorkerReport {
-            job: worker.job,
-            pid: worker.pid,
-            resident_bytes: resident_bytes(worker.pid),
-        });
-        TaskExecutorReport {
-            resident_bytes: resident_bytes(std::process::id()),
-            workers: workers.collect(),
-            tasks,
-        }
-    }
-
-    /// Kills all workers and waits until they are gone.
-    async fn kill_all(mut self) {
-        for worker in self.workers.values() {
-            worker.kill.notify_one();
-        }
-        let gone = async { while self.processes.join_next().await.is_some() {} };
-        if timeout(KILL_PATIENCE, gone).await.is_err() {
-            tracing::warn!("some workers were killed but are not gone");
         }
     }
 }

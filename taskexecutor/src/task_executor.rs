@@ -1,37 +1,50 @@
 //! Who has which slot, and which worker is in which state: a machine without I/O or a clock.
 //!
-//! A job has one worker here as long as it has a slot. A worker is `Starting` until it said hello, `Ready` then; one that is no
-//! longer wanted is told to end, and killed if it takes too long. What a worker of a former lease still says is dropped.
+//! A job has one worker here as long as it has a slot. A worker is `Fetching` until its program is there, `Starting` until it said
+//! hello, `Ready` then; one that is no longer wanted is told to end, and killed if it takes too long. What a worker of a former
+//! lease still says is dropped.
+//!
+//! A job may use as much memory as its slots here are worth, and a task has to stop in time when it is told to: who breaks either
+//! rule is killed and reported as lost, so that it hurts no other job.
 
 mod hello;
+mod lease;
 mod message;
+mod programs;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::gateway::{
-    FromWorker, SlotRequest, TaskDeployment, TaskReport, TaskStateUpdate, ToJobManager,
-    ToTaskExecutor, ToWorker,
+    FromWorker, TaskDeployment, TaskReport, TaskStateUpdate, ToJobManager, ToTaskExecutor, ToWorker,
 };
 use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId};
 use spindle_common::time::MonoTime;
 
 use self::hello::check_hello;
 pub use self::message::{Effect, Input, WorkerId};
+use self::programs::Programs;
+use self::worker::{Worker, WorkerState};
 
 /// How long a worker may take from its start to its hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a worker may take to end when it was told to.
 pub const STOP_GRACE: Duration = Duration::from_secs(2);
+/// Memory of the container that is for the TaskExecutor itself; the rest is for its slots.
+pub const OWN_MEMORY: u64 = 32 << 20;
 
 /// The machine.
 #[derive(Debug)]
 pub struct TaskExecutor {
     slots: u32,
+    /// What each slot is worth; 0 if nothing is known.
+    slot_memory_bytes: u64,
     allocations: BTreeMap<AllocationId, Allocation>,
     /// One for each job that has a slot.
     workers: BTreeMap<JobId, Worker>,
+    programs: Programs,
     /// Those that are not wanted any more, and when they are killed if they have not been.
     stopping: BTreeMap<WorkerId, Option<MonoTime>>,
     last_worker: u64,
@@ -48,40 +61,21 @@ struct Allocation {
 }
 
 #[derive(Debug)]
-struct Worker {
-    id: WorkerId,
-    fingerprint: u64,
-    state: WorkerState,
-}
-
-#[derive(Debug)]
-enum WorkerState {
-    Starting {
-        until: MonoTime,
-    },
-    Ready {
-        data_address: String,
-    },
-    /// It ran, but its stream broke; killed if it does not end by itself.
-    Disconnected {
-        reason: String,
-        until: Option<MonoTime>,
-    },
-}
-
-#[derive(Debug)]
 struct Heartbeat {
     interval: Duration,
     next: MonoTime,
 }
 
 impl TaskExecutor {
-    /// With this many slots, all free.
-    pub const fn new(slots: u32) -> Self {
+    /// With this many slots, all free, in a container of this much memory. One that is too small to divide limits nobody.
+    pub const fn new(slots: u32, memory_bytes: u64) -> Self {
+        let memory = memory_bytes.saturating_sub(OWN_MEMORY);
         Self {
             slots,
+            slot_memory_bytes: if slots == 0 { 0 } else { memory / slots as u64 },
             allocations: BTreeMap::new(),
             workers: BTreeMap::new(),
+            programs: Programs::new(),
             stopping: BTreeMap::new(),
             last_worker: 0,
             reports: BTreeMap::new(),
@@ -92,14 +86,7 @@ impl TaskExecutor {
 
     /// When [`Input::Tick`] is wanted.
     pub fn deadline(&self) -> Option<MonoTime> {
-        let workers = self
-            .workers
-            .values()
-            .filter_map(|worker| match &worker.state {
-                WorkerState::Starting { until } => Some(*until),
-                WorkerState::Disconnected { until, .. } => *until,
-                WorkerState::Ready { .. } => None,
-            });
+        let workers = self.workers.values().filter_map(Worker::deadline);
         let stopping = self.stopping.values().filter_map(|until| *until);
         let heartbeat = self.heartbeat.as_ref().map(|heartbeat| heartbeat.next);
         workers.chain(stopping).chain(heartbeat).min()
@@ -111,12 +98,18 @@ impl TaskExecutor {
             Input::JobManager(message) => self.handle_job_manager(now, message, out),
             Input::Worker(id, message) => self.handle_worker(now, id, message, out),
             Input::WorkerDisconnected(id, reason) => {
-                if let Some((_, worker)) = self.worker_mut(id) {
-                    let until = Some(now + STOP_GRACE);
+                if let Some((_, worker)) = self.worker_mut(id)
+                    && worker.is_running()
+                {
+                    let until = now + STOP_GRACE;
                     worker.state = WorkerState::Disconnected { reason, until };
                 }
             }
             Input::WorkerEnded(id, how) => self.handle_worker_end(id, &how, out),
+            Input::ProgramFetched(artifact, result) => {
+                self.handle_program(now, &artifact, result, out);
+            }
+            Input::Memory(resident) => self.handle_memory(&resident, out),
             Input::Tick => self.handle_tick(now, out),
         }
     }
@@ -141,6 +134,9 @@ impl TaskExecutor {
             ToTaskExecutor::FreeSlot { allocation } => self.handle_free(now, allocation, out),
             ToTaskExecutor::SubmitTask(deployment) => self.handle_submit(deployment, out),
             ToTaskExecutor::CancelTask { job, execution } => {
+                if let Some(worker) = self.workers.get_mut(&job) {
+                    worker.cancel(now, execution);
+                }
                 self.tell_ready(job, ToWorker::CancelTask { execution }, out);
             }
             ToTaskExecutor::CommitTask { job, execution } => {
@@ -157,101 +153,15 @@ impl TaskExecutor {
         }
     }
 
-    fn handle_request(&mut self, now: MonoTime, request: SlotRequest, out: &mut Vec<Effect>) {
-        let SlotRequest {
-            allocation,
-            slot,
-            job,
-            program,
-            graph_fingerprint,
-            config,
-        } = request;
-        if self.allocations.contains_key(&allocation) {
-            tracing::warn!(%allocation, "slot was requested twice");
-            return;
-        }
-        let holder = self.allocations.values().find(|held| held.slot == slot);
-        let refusal = if self.shutting_down.is_some() {
-            Some("the TaskExecutor is shutting down".to_owned())
-        } else if slot >= self.slots {
-            Some(format!(
-                "there is no slot {slot}: the TaskExecutor has {}",
-                self.slots
-            ))
-        } else {
-            holder.map(|held| format!("slot {slot} is leased to job {}", held.job))
-        };
-        if let Some(message) = refusal {
-            let cause = FailureCause {
-                class: FailureClass::Retry,
-                operator: None,
-                message,
-            };
-            out.push(Effect::Tell(ToJobManager::SlotUnavailable {
-                allocation,
-                job,
-                cause,
-            }));
-            return;
-        }
-        self.allocations
-            .insert(allocation, Allocation { slot, job });
-        match self.workers.get(&job) {
-            None => {
-                self.last_worker += 1;
-                let id = WorkerId(self.last_worker);
-                let state = WorkerState::Starting {
-                    until: now + HELLO_TIMEOUT,
-                };
-                self.workers.insert(
-                    job,
-                    Worker {
-                        id,
-                        fingerprint: graph_fingerprint,
-                        state,
-                    },
-                );
-                out.push(Effect::StartWorker {
-                    worker: id,
-                    job,
-                    program,
-                    config,
-                });
-            }
-            Some(Worker {
-                state: WorkerState::Ready { data_address },
-                ..
-            }) => {
-                let data_address = data_address.clone();
-                out.push(Effect::Tell(ToJobManager::OfferSlot {
-                    allocation,
-                    job,
-                    data_address,
-                }));
-            }
-            // Offered when it is ready; lost with the worker if it never is.
-            Some(_) => {}
-        }
-    }
-
-    fn handle_free(&mut self, now: MonoTime, allocation: AllocationId, out: &mut Vec<Effect>) {
-        let Some(Allocation { job, .. }) = self.allocations.remove(&allocation) else {
-            tracing::debug!(%allocation, "dropped the end of an unknown lease");
-            return;
-        };
-        if self.allocations.values().all(|held| held.job != job)
-            && let Some(worker) = self.workers.remove(&job)
-        {
-            self.stop(now, &worker, out);
-        }
-    }
-
-    fn handle_submit(&self, deployment: Box<TaskDeployment>, out: &mut Vec<Effect>) {
+    fn handle_submit(&mut self, deployment: Box<TaskDeployment>, out: &mut Vec<Effect>) {
         let leased = self
             .allocations
             .get(&deployment.allocation)
             .is_some_and(|held| held.job == deployment.job);
         if leased {
+            if let Some(worker) = self.workers.get_mut(&deployment.job) {
+                worker.tasks.insert(deployment.execution, None);
+            }
             self.tell_ready(deployment.job, ToWorker::SubmitTask(deployment), out);
         } else {
             tracing::warn!(allocation = %deployment.allocation, execution = %deployment.execution, "dropped a task for an unknown lease");
@@ -317,6 +227,9 @@ impl TaskExecutor {
 
     fn handle_task_state(&mut self, job: JobId, update: TaskStateUpdate, out: &mut Vec<Effect>) {
         let ended = update.state.is_terminal();
+        if ended && let Some(worker) = self.workers.get_mut(&job) {
+            worker.tasks.remove(&update.execution);
+        }
         let report = TaskReport {
             job,
             execution: update.execution,
@@ -345,19 +258,13 @@ impl TaskExecutor {
         };
         self.reports.retain(|(owner, _), _| *owner != job);
         let message = match &worker.state {
-            WorkerState::Starting { .. } => {
-                format!("the worker of the job did not start: it {how}")
+            WorkerState::Fetching { .. } | WorkerState::Starting { .. } => {
+                format!("the worker of job {job} did not start: it {how}")
             }
-            WorkerState::Ready { .. } => format!("the worker of the job {how}"),
-            WorkerState::Disconnected {
-                reason,
-                until: None,
-            } => {
-                format!("the worker of the job was killed, for its stream had broken: {reason}")
+            WorkerState::Ready { .. } | WorkerState::Disconnected { .. } => {
+                format!("the worker of job {job} {how}")
             }
-            WorkerState::Disconnected { until: Some(_), .. } => {
-                format!("the worker of the job {how}")
-            }
+            WorkerState::Killed { why } => format!("the worker of job {job} was killed: {why}"),
         };
         let cause = FailureCause {
             class: FailureClass::Restart,
@@ -380,19 +287,16 @@ impl TaskExecutor {
         }
         let mut silent = Vec::new();
         for (&job, worker) in &mut self.workers {
-            match &mut worker.state {
-                WorkerState::Starting { until } if *until <= now => silent.push(job),
-                WorkerState::Disconnected { until, .. } => {
-                    if until.take_if(|until| *until <= now).is_some() {
-                        out.push(Effect::KillWorker(worker.id));
-                    }
-                }
-                WorkerState::Starting { .. } | WorkerState::Ready { .. } => {}
+            if matches!(worker.state, WorkerState::Starting { until } if until <= now) {
+                silent.push(job);
+            } else if let Some(why) = worker.overdue(now) {
+                worker.state = WorkerState::Killed { why };
+                out.push(Effect::KillWorker(worker.id));
             }
         }
         for job in silent {
             let message = format!(
-                "the worker of the job did not say hello within {} s",
+                "the worker of job {job} did not say hello within {} s",
                 HELLO_TIMEOUT.as_secs()
             );
             let cause = FailureCause {
@@ -429,6 +333,11 @@ impl TaskExecutor {
                 self.stopping.insert(worker.id, None);
                 out.push(Effect::KillWorker(worker.id));
             }
+            WorkerState::Killed { .. } => {
+                self.stopping.insert(worker.id, None);
+            }
+            // There is no process to be stopped.
+            WorkerState::Fetching { .. } => {}
         }
     }
 

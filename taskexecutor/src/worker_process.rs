@@ -1,11 +1,13 @@
-//! A worker's process: started, killed, and told of in words when it ends.
+//! A worker's process: started, limited, killed, and told of in words when it ends.
+
+mod last_words;
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::process::ExitStatusExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use spindle_common::id::JobId;
 use spindle_common::job_graph::ProgramSpec;
@@ -14,8 +16,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::Notify;
 
-/// How much of the end of a worker's error log is told when it ends.
-const TAIL_BYTES: u64 = 2048;
+use self::last_words::LastWords;
+use crate::{memory, program};
 
 /// Why a worker's process does not start.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,29 @@ pub(crate) enum StartError {
     },
 }
 
+/// What becomes of a process while it is waited for.
+#[derive(Debug, Default)]
+pub(crate) struct Supervision {
+    kill: Notify,
+    /// 0 if there is none.
+    memory_limit_bytes: AtomicU64,
+}
+
+impl Supervision {
+    pub(crate) fn kill(&self) {
+        self.kill.notify_one();
+    }
+
+    /// Lets the process use this much memory from now on.
+    pub(crate) fn limit(&self, pid: u32, bytes: u64) {
+        self.memory_limit_bytes.store(bytes, Ordering::Relaxed);
+        // It is watched in any case; this only stops one that is very fast.
+        if let Err(error) = memory::limit(pid, bytes) {
+            tracing::debug!(%error, pid, bytes, "cannot limit what a worker asks for");
+        }
+    }
+}
+
 /// A process that runs. Dropping it kills it.
 pub(crate) struct WorkerProcess {
     child: Child,
@@ -47,20 +72,16 @@ pub(crate) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// Starts the program in the working directory, its output appended to the job's files in `log_dir`.
+    /// Starts the program in the working directory, or the one that was fetched there, its output appended to the job's files in `log_dir`.
     pub(crate) fn start(
         program: &ProgramSpec,
         init: &WorkerInit,
         log_dir: &Path,
     ) -> Result<Self, StartError> {
-        let name = &program.executable;
-        if name.is_empty() || name.contains('/') || name == ".." {
-            return Err(StartError::Name(name.clone()));
-        }
+        let path = path_of(program)?;
         let (output, _) = open_log(log_dir, init.job, "out")?;
         let (error_log, errors) = open_log(log_dir, init.job, "err")?;
         let errors_from = error_log.metadata().map_or(0, |metadata| metadata.len());
-        let path = format!("./{name}");
         let mut child = Command::new(&path)
             .args(&program.args)
             .env(MODE_VARIABLE, WORKER_MODE)
@@ -90,7 +111,7 @@ impl WorkerProcess {
     }
 
     /// Waits for its end, and tells it in words; kills it on notice. Its input stays open until then.
-    pub(crate) async fn ended(mut self, kill: Arc<Notify>) -> String {
+    pub(crate) async fn ended(mut self, supervision: Arc<Supervision>) -> String {
         // If it does not read this, its end is to be told, not this.
         let told = self.input.write_all(&self.first_line).await;
         if let Err(error) = told {
@@ -99,23 +120,32 @@ impl WorkerProcess {
         let status = loop {
             tokio::select! {
                 status = self.child.wait() => break status,
-                () = kill.notified() => {
+                () = supervision.kill.notified() => {
                     // It fails only if the process has ended.
                     let _ = self.child.start_kill();
                 }
             }
         };
-        let how = match status {
-            Ok(status) => in_words(status),
+        let words = LastWords::read(&self.errors, self.errors_from);
+        match status {
+            Ok(status) => {
+                let limit = supervision.memory_limit_bytes.load(Ordering::Relaxed);
+                words.tell(status, limit)
+            }
             Err(error) => format!("ended, but not how: {error}"),
-        };
-        let tail = tail(&self.errors, self.errors_from);
-        if tail.is_empty() {
-            how
-        } else {
-            format!("{how}; its error log ends with: {tail}")
         }
     }
+}
+
+fn path_of(program: &ProgramSpec) -> Result<String, StartError> {
+    if let Some(artifact) = &program.artifact {
+        return Ok(format!("./{}/{}", program::DIRECTORY, artifact.sha256));
+    }
+    let name = &program.executable;
+    if name.is_empty() || name.contains('/') || name == ".." {
+        return Err(StartError::Name(name.clone()));
+    }
+    Ok(format!("./{name}"))
 }
 
 fn open_log(dir: &Path, job: JobId, kind: &str) -> Result<(File, PathBuf), StartError> {
@@ -126,75 +156,4 @@ fn open_log(dir: &Path, job: JobId, kind: &str) -> Result<(File, PathBuf), Start
         cause,
     })?;
     Ok((file, path))
-}
-
-fn in_words(status: ExitStatus) -> String {
-    if let Some(code) = status.code() {
-        return format!("exited with code {code}");
-    }
-    let signal = status.signal().unwrap_or(0);
-    let name = match signal {
-        1 => " (SIGHUP)",
-        2 => " (SIGINT)",
-        4 => " (SIGILL)",
-        6 => " (SIGABRT)",
-        7 => " (SIGBUS)",
-        8 => " (SIGFPE)",
-        9 => " (SIGKILL)",
-        11 => " (SIGSEGV)",
-        15 => " (SIGTERM)",
-        _ => "",
-    };
-    format!("was killed by signal {signal}{name}")
-}
-
-/// The end of a log from `from` on, at most [`TAIL_BYTES`], whole lines if there is more than one.
-fn tail(path: &Path, from: u64) -> String {
-    let read = || -> io::Result<(Vec<u8>, bool)> {
-        let mut file = File::open(path)?;
-        let start = from.max(file.metadata()?.len().saturating_sub(TAIL_BYTES));
-        file.seek(SeekFrom::Start(start))?;
-        let mut bytes = Vec::new();
-        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
-        Ok((bytes, start > from))
-    };
-    let Ok((bytes, cut)) = read() else {
-        return String::new();
-    };
-    let text = String::from_utf8_lossy(&bytes);
-    let whole = text
-        .split_once('\n')
-        .filter(|(_, rest)| cut && !rest.trim().is_empty())
-        .map_or(&*text, |(_, rest)| rest);
-    whole.trim().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_end_is_told_in_words() {
-        assert_eq!(
-            in_words(ExitStatus::from_raw(101 << 8)),
-            "exited with code 101"
-        );
-        assert_eq!(
-            in_words(ExitStatus::from_raw(9)),
-            "was killed by signal 9 (SIGKILL)"
-        );
-    }
-
-    #[test]
-    fn the_tail_of_a_log_is_the_last_lines_of_this_process_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.err");
-        std::fs::write(&path, "of the one before\nfirst\nlast\n").unwrap();
-        assert_eq!(tail(&path, 18), "first\nlast");
-        std::fs::write(&path, format!("{}\nlast\n", "x".repeat(5000))).unwrap();
-        assert_eq!(tail(&path, 0), "last");
-        std::fs::write(&path, "x".repeat(5000)).unwrap();
-        assert_eq!(tail(&path, 0).len(), 2048);
-        assert_eq!(tail(&dir.path().join("none"), 0), "");
-    }
 }

@@ -27,7 +27,18 @@ pub(super) fn log(input: &Input) {
         Input::JobManager(
             ToTaskExecutor::CancelTask { .. } | ToTaskExecutor::CommitTask { .. },
         )
+        | Input::Memory(_)
         | Input::Tick => {}
+        Input::ProgramFetched(artifact, Ok(())) => {
+            tracing::info!(
+                sha256 = artifact.sha256,
+                bytes = artifact.size,
+                "program fetched"
+            );
+        }
+        Input::ProgramFetched(artifact, Err(cause)) => {
+            tracing::warn!(sha256 = artifact.sha256, %cause, "a program cannot be had");
+        }
         Input::Worker(worker, FromWorker::Hello(hello)) => {
             tracing::info!(worker = worker.0, job = %hello.job, pid = hello.pid, data_address = hello.data_address, "worker said hello");
         }

@@ -1,9 +1,10 @@
 //! What goes into the machine and what comes out.
 
 use serde::Serialize;
+use spindle_common::execution::FailureCause;
 use spindle_common::gateway::{FromWorker, TaskReport, ToJobManager, ToTaskExecutor, ToWorker};
 use spindle_common::id::JobId;
-use spindle_common::job_graph::ProgramSpec;
+use spindle_common::job_graph::{ProgramArtifact, ProgramSpec};
 
 /// One worker process; a job may have one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -20,6 +21,10 @@ pub enum Input {
     WorkerDisconnected(WorkerId, String),
     /// A worker's process ended, or could not be started: how, in words.
     WorkerEnded(WorkerId, String),
+    /// A program is in the working directory now, or why not.
+    ProgramFetched(ProgramArtifact, Result<(), FailureCause>),
+    /// Resident memory of the workers' processes, in bytes.
+    Memory(Vec<(WorkerId, u64)>),
     /// The deadline has come.
     Tick,
 }
@@ -31,6 +36,8 @@ pub enum Effect {
     Tell(ToJobManager),
     /// Tell it the memory of all processes, and these counters.
     Heartbeat(Vec<TaskReport>),
+    /// Bring a program into the working directory; comes back as [`Input::ProgramFetched`].
+    FetchProgram(ProgramArtifact),
     /// Start a worker's process.
     StartWorker {
         /// To be known by this.
@@ -41,6 +48,15 @@ pub enum Effect {
         program: ProgramSpec,
         /// Settings of the job.
         config: Vec<(String, String)>,
+        /// What it may use at most; 0 sets no limit.
+        memory_limit_bytes: u64,
+    },
+    /// A worker may use this much memory from now on.
+    LimitWorker {
+        /// Which.
+        worker: WorkerId,
+        /// What it may use at most.
+        memory_limit_bytes: u64,
     },
     /// Tell a worker.
     TellWorker(WorkerId, ToWorker),

@@ -3,13 +3,16 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use spindle_common::PROTOCOL_VERSION;
 use spindle_common::execution::ExecutionState;
+use spindle_common::gateway::SlotRequest;
 use spindle_common::gateway::{TaskMetricsSnapshot, WorkerHello};
 use spindle_common::id::JobVertexId;
-use spindle_common::job_graph::ProgramSpec;
+use spindle_common::job_graph::{ProgramArtifact, ProgramSpec};
 
 use super::*;
 
 const FINGERPRINT: u64 = 42;
+/// What a slot is worth.
+const SLOT_MEMORY: u64 = 100 << 20;
 
 /// Inputs and the effects of each, line by line.
 struct Story {
@@ -21,7 +24,7 @@ struct Story {
 impl Story {
     fn new(slots: u32) -> Self {
         let mut story = Self {
-            machine: TaskExecutor::new(slots),
+            machine: TaskExecutor::new(slots, OWN_MEMORY + u64::from(slots) * SLOT_MEMORY),
             now: MonoTime::ZERO,
             text: String::new(),
         };
@@ -48,6 +51,16 @@ impl Story {
     }
 
     fn request(&mut self, allocation: u64, slot: u32, job: u8) -> &mut Self {
+        self.request_with(allocation, slot, job, None)
+    }
+
+    fn request_with(
+        &mut self,
+        allocation: u64,
+        slot: u32,
+        job: u8,
+        artifact: Option<ProgramArtifact>,
+    ) -> &mut Self {
         self.job_manager(ToTaskExecutor::RequestSlot(SlotRequest {
             allocation: AllocationId(allocation),
             slot,
@@ -55,7 +68,7 @@ impl Story {
             program: ProgramSpec {
                 executable: "job".to_owned(),
                 args: vec!["--x".to_owned()],
-                artifact: None,
+                artifact,
             },
             graph_fingerprint: FINGERPRINT,
             config: Vec::new(),
@@ -102,6 +115,39 @@ impl Story {
         })))
     }
 
+    fn cancel(&mut self, job: u8) -> &mut Self {
+        self.job_manager(ToTaskExecutor::CancelTask {
+            job: job_id(job),
+            execution: task(),
+        })
+    }
+
+    fn state(&mut self, worker: u64, job: u8, state: ExecutionState) -> &mut Self {
+        let update = TaskStateUpdate {
+            job: job_id(job),
+            execution: task(),
+            state,
+            cause: None,
+            metrics: TaskMetricsSnapshot::default(),
+            collected: Vec::new(),
+        };
+        self.input(Input::Worker(
+            WorkerId(worker),
+            FromWorker::TaskState(update),
+        ))
+    }
+
+    fn killed(&mut self, worker: u64) -> &mut Self {
+        self.input(Input::WorkerDisconnected(
+            WorkerId(worker),
+            "the connection was lost".to_owned(),
+        ))
+        .input(Input::WorkerEnded(
+            WorkerId(worker),
+            "was killed by signal 9 (SIGKILL)".to_owned(),
+        ))
+    }
+
     /// Lets time pass until the machine wants to be asked.
     fn wait(&mut self) -> &mut Self {
         self.now = self.machine.deadline().expect("there is a deadline");
@@ -121,6 +167,15 @@ fn task() -> ExecutionAttemptId {
     }
 }
 
+/// A program whose hash is one digit, many times.
+fn artifact(digit: &str) -> ProgramArtifact {
+    ProgramArtifact {
+        uri: "hdfs://nn/job".to_owned(),
+        size: 7,
+        sha256: digit.repeat(64),
+    }
+}
+
 fn shown(value: &impl Serialize) -> String {
     let mut text = serde_json::to_string(value).unwrap();
     for n in 1..4 {
@@ -129,6 +184,9 @@ fn shown(value: &impl Serialize) -> String {
             &u128::from_be_bytes([n; 16]).to_string(),
             &format!("job{n}"),
         );
+    }
+    for digit in ["a", "b"] {
+        text = text.replace(&digit.repeat(64), digit);
     }
     text.replace(
         &serde_json::to_string(&JobVertexId::of_uid("v")).unwrap(),
@@ -311,5 +369,77 @@ fn a_shut_down_ends_the_workers_then_the_process() {
         WorkerId(1),
         "was killed by signal 9 (SIGKILL)".to_owned(),
     ));
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn a_program_is_fetched_once_and_its_workers_start_when_it_is_there() {
+    let mut story = Story::new(4);
+    story
+        .request_with(1, 0, 1, Some(artifact("a")))
+        .request_with(2, 1, 1, Some(artifact("a")))
+        .request_with(3, 2, 2, Some(artifact("a")));
+    story.input(Input::ProgramFetched(artifact("a"), Ok(())));
+    story.request_with(4, 3, 3, Some(artifact("a"))).hello(1, 1);
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn a_program_that_cannot_be_had_costs_the_slots_of_its_jobs_alone_and_is_tried_again() {
+    let mut story = Story::new(3);
+    let cause = FailureCause {
+        class: FailureClass::Restart,
+        operator: None,
+        message: "no such file".to_owned(),
+    };
+    story
+        .request_with(1, 0, 1, Some(artifact("a")))
+        .request_with(2, 1, 2, Some(artifact("b")))
+        .input(Input::ProgramFetched(artifact("a"), Err(cause)))
+        .request_with(3, 0, 1, Some(artifact("a")))
+        .free(3);
+    story.input(Input::ProgramFetched(artifact("a"), Ok(())));
+    story.request_with(4, 0, 3, Some(artifact("g")));
+    story.job_manager(ToTaskExecutor::ShutDown {
+        reason: "the session is over".to_owned(),
+    });
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn a_cancelled_task_that_does_not_stop_takes_its_worker_along_and_no_other() {
+    let mut story = Story::new(2);
+    story.request(1, 0, 1).hello(1, 1).submit(1, 1);
+    story.request(2, 1, 2).hello(2, 2).submit(2, 2);
+    story.cancel(1).cancel(2);
+    story.state(2, 2, ExecutionState::Canceled);
+    story.wait().killed(1);
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn a_task_that_had_ended_when_it_was_cancelled_is_not_waited_for() {
+    let mut story = Story::new(1);
+    story.request(1, 0, 1).hello(1, 1).submit(1, 1);
+    story.state(1, 1, ExecutionState::Finished).cancel(1);
+    // The next heartbeat.
+    assert_eq!(
+        story.machine.deadline(),
+        Some(MonoTime::from_millis(60_000))
+    );
+}
+
+#[test]
+fn a_worker_may_use_what_its_slots_are_worth_and_is_killed_alone_for_more() {
+    let mut story = Story::new(3);
+    story.request(1, 0, 1).hello(1, 1);
+    story.request(2, 1, 2).hello(2, 2).request(3, 2, 2);
+    let memory = |first: u64, second: u64| {
+        let resident = [(1, first), (2, second)];
+        Input::Memory(resident.map(|(id, mib)| (WorkerId(id), mib << 20)).to_vec())
+    };
+    story.input(memory(100, 200));
+    story.free(3).input(memory(99, 101)).input(memory(99, 102));
+    story.request(4, 2, 2).killed(2);
     insta::assert_snapshot!(story.text);
 }
