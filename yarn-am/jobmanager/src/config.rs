@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use spindle_common::config::{Config, RestartConfig};
+use spindle_common::config::{Config, ConfigError, RestartConfig};
 use spindle_common::id::FencingToken;
 use spindle_common::resource::{ByteSize, ResourceProfile};
 
@@ -16,6 +16,22 @@ pub enum ClusterMode {
     },
     /// For jobs that come and go, until it is told to end.
     Session,
+    /// For the jobs of one program, with whose outcomes it ends.
+    Application {
+        /// Whether a client waits for the outcome and is given some time to fetch it.
+        attached: bool,
+    },
+}
+
+/// What the TaskManagers of a cluster may be together; absent is without a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ResourceLimits {
+    /// Slots.
+    pub slots: Option<u32>,
+    /// Memory of the containers, each counted as asked for.
+    pub memory: Option<ByteSize>,
+    /// Virtual cores of the containers, each counted as asked for.
+    pub cpu: Option<f64>,
 }
 
 /// Settings of the JobManager.
@@ -43,8 +59,24 @@ pub struct JobManagerConfig {
     pub max_start_failures: u32,
     /// How long a node is avoided on which a TaskManager failed to start.
     pub node_avoidance: Duration,
-    /// How long an attached per-job cluster outlives its job, for its client to fetch the outcome.
+    /// TaskManagers that may fail to start within a minute before none is asked for during the interval.
+    pub start_failure_rate: f64,
+    /// How long none is asked for then.
+    pub start_retry_interval: Duration,
+    /// How long an attached cluster outlives its last job, for its client to fetch the outcome.
     pub client_linger: Duration,
+    /// After how long a TaskManager without jobs is given back; not in per-job mode, which keeps them to its end.
+    pub idle_timeout: Duration,
+    /// What the TaskManagers may be together.
+    pub limits: ResourceLimits,
+    /// How many jobs that are over stay visible.
+    pub job_store_capacity: u32,
+    /// How long they do.
+    pub job_store_expiration: Duration,
+    /// How long a TaskManager whose stream broke is left alone, for the resource provider to say what became of it.
+    pub loss_naming: Duration,
+    /// The cluster's settings as written, which those of a job are laid over.
+    pub settings: Vec<(String, String)>,
 }
 
 impl Default for JobManagerConfig {
@@ -67,7 +99,15 @@ impl Default for JobManagerConfig {
             cancellation_timeout: Duration::from_secs(30),
             max_start_failures: 5,
             node_avoidance: Duration::from_secs(60),
+            start_failure_rate: 10.0,
+            start_retry_interval: Duration::from_secs(3),
             client_linger: Duration::from_secs(3),
+            idle_timeout: Duration::from_secs(30),
+            limits: ResourceLimits::default(),
+            job_store_capacity: 100,
+            job_store_expiration: Duration::from_secs(3600),
+            loss_naming: Duration::from_secs(2),
+            settings: Vec::new(),
         }
     }
 }
@@ -81,6 +121,7 @@ impl JobManagerConfig {
         let heartbeat = config.heartbeat();
         let task_manager = config.task_manager();
         let job_manager = config.job_manager();
+        let session = config.session();
         Self {
             mode,
             fencing,
@@ -92,7 +133,42 @@ impl JobManagerConfig {
             registration_timeout: job_manager.registration_timeout,
             cancellation_timeout: task_manager.cancellation_timeout.unwrap_or(NEVER),
             max_start_failures: job_manager.start_worker_max_failures,
+            start_failure_rate: session.start_worker_max_failure_rate,
+            start_retry_interval: session.start_worker_retry_interval,
+            idle_timeout: session.task_manager_timeout,
+            limits: ResourceLimits {
+                slots: session.max_slots,
+                memory: session.max_memory,
+                cpu: session.max_cpu,
+            },
+            job_store_capacity: session.job_store_capacity,
+            job_store_expiration: session.job_store_expiration,
+            settings: config.to_pairs(),
             ..Self::default()
+        }
+    }
+
+    /// What follows on a failed task of a job with these settings of its own.
+    ///
+    /// # Errors
+    /// If the job's settings, laid over the cluster's, are no configuration.
+    pub(crate) fn restart_of(
+        &self,
+        job: &[(String, String)],
+    ) -> Result<RestartConfig, ConfigError> {
+        let pairs: Vec<_> = self.settings.iter().chain(job).cloned().collect();
+        let config = Config::from_pairs(&pairs)?;
+        let own = job
+            .iter()
+            .any(|(key, _)| key.starts_with("restart-strategy."));
+        Ok(if own { config.restart() } else { self.restart })
+    }
+
+    /// Whether TaskManagers without jobs are given back.
+    pub(crate) const fn releases_idle(&self) -> bool {
+        match self.mode {
+            ClusterMode::PerJob { .. } => false,
+            ClusterMode::Session | ClusterMode::Application { .. } => true,
         }
     }
 }
@@ -109,6 +185,9 @@ mod tests {
             ("restart-strategy.type", "none"),
             ("heartbeat.interval", "200 ms"),
             ("task.cancellation.timeout", "0"),
+            ("resourcemanager.taskmanager-timeout", "5 s"),
+            ("slotmanager.number-of-slots.max", "6"),
+            ("jobstore.expiration-time", "90"),
         ];
         let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let config = Config::from_pairs(&pairs).unwrap();
@@ -120,5 +199,29 @@ mod tests {
         assert_eq!(settings.heartbeat_interval, Duration::from_millis(200));
         assert_eq!(settings.cancellation_timeout, NEVER);
         assert_eq!(settings.mode, mode);
+        assert_eq!(settings.idle_timeout, Duration::from_secs(5));
+        assert_eq!(settings.limits.slots, Some(6));
+        assert_eq!(settings.limits.memory, None);
+        assert_eq!(settings.job_store_expiration, Duration::from_secs(90));
+    }
+
+    #[test]
+    fn a_job_lays_its_settings_over_those_of_the_cluster() {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let cluster = [
+            pair("restart-strategy.type", "fixed-delay"),
+            pair("restart-strategy.fixed-delay.attempts", "7"),
+        ];
+        let config = Config::from_pairs(&cluster).unwrap();
+        let settings = JobManagerConfig::of(&config, ClusterMode::Session, FencingToken(1));
+        let delay = Duration::from_secs(5);
+        let own = [pair("restart-strategy.fixed-delay.delay", "5 s")];
+        let attempts = 7;
+        let restart = RestartConfig::FixedDelay { attempts, delay };
+        assert_eq!(settings.restart_of(&own).unwrap(), restart);
+        let other = [pair("parallelism.default", "2")];
+        assert_eq!(settings.restart_of(&other).unwrap(), settings.restart);
+        let wrong = [pair("restart-strategy.type", "sometimes")];
+        assert!(settings.restart_of(&wrong).is_err());
     }
 }

@@ -146,6 +146,16 @@ impl ExecutionGraph {
         from
     }
 
+    /// Lets go of what only tasks that are still to be sent need.
+    pub(crate) fn shrink(&mut self) {
+        for vertex in &mut self.graph.vertices {
+            vertex.splits = Vec::new();
+        }
+        for execution in &mut self.executions {
+            execution.collected = Vec::new();
+        }
+    }
+
     /// Where the execution with this id stands, if it is of the current attempt.
     pub(crate) fn index_of(&self, id: ExecutionAttemptId) -> Option<usize> {
         let index = self.first_of.get(&id.vertex)? + id.subtask as usize;

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use spindle_common::config::RestartConfig;
+use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::id::JobId;
 use spindle_common::job_graph::JobSubmission;
 use spindle_common::time::MonoTime;
@@ -34,6 +36,7 @@ enum Step {
     ResourceManager(ResourceManagerInput),
     Job(JobId, JobMasterInput),
     StartJob(Box<JobSubmission>),
+    ForgetJob(JobId),
     EndCluster {
         status: FinalStatus,
         diagnostics: String,
@@ -44,7 +47,7 @@ impl JobManager {
     /// A JobManager without jobs and TaskManagers.
     pub fn new(config: JobManagerConfig) -> Self {
         Self {
-            dispatcher: Dispatcher::new(config.mode, config.client_linger),
+            dispatcher: Dispatcher::new(&config),
             resource_manager: ResourceManager::new(config.clone()),
             jobs: BTreeMap::new(),
             stale_messages: 0,
@@ -58,12 +61,15 @@ impl JobManager {
         // Not `sum`, which makes a negative zero of nothing.
         let progress = (self.jobs.values()).fold(0.0, |sum, job| sum + job.progress());
         let jobs = self.jobs.len().max(1) as f64;
+        let view = |(&id, job): (&JobId, &JobMaster)| {
+            let mut view = job.view();
+            if job.waits_for_slots() {
+                view.waiting_for = self.resource_manager.waiting_for(id);
+            }
+            (id, view)
+        };
         View {
-            jobs: self
-                .jobs
-                .iter()
-                .map(|(&id, job)| (id, job.view()))
-                .collect(),
+            jobs: self.jobs.iter().map(view).collect(),
             task_managers: self.resource_manager.task_managers(),
             containers_pending: self.resource_manager.containers_pending(),
             containers_starting: self.resource_manager.containers_starting(),
@@ -79,6 +85,7 @@ impl JobManager {
                 Step::Dispatcher(DispatcherInput::CancelJob { job, reason })
             }
             Input::ShutDown { reason } => Step::Dispatcher(DispatcherInput::ShutDown { reason }),
+            Input::NoMoreJobs => Step::Dispatcher(DispatcherInput::NoMoreJobs),
             Input::ClientReleased => Step::Dispatcher(DispatcherInput::ClientReleased),
             Input::TaskExecutor {
                 connection,
@@ -122,6 +129,9 @@ impl JobManager {
                 }))),
             },
             Step::StartJob(submission) => self.start_job(now, *submission, next),
+            Step::ForgetJob(job) => {
+                self.jobs.remove(&job);
+            }
             Step::EndCluster {
                 status,
                 diagnostics,
@@ -146,19 +156,31 @@ impl JobManager {
             program,
             config,
         } = submission;
+        let restart = self.config.restart_of(&config);
         let spec = Box::new(JobSpec {
+            slots: graph.slots(),
             program,
             graph_fingerprint: graph.fingerprint(),
             config,
         });
-        let restart = self.config.restart;
+        let (restart, first) = match restart {
+            Ok(restart) => (restart, JobMasterInput::Start),
+            Err(error) => {
+                let cause = FailureCause {
+                    class: FailureClass::FailJob,
+                    operator: None,
+                    message: format!("the job's settings cannot be used: {error}"),
+                };
+                (RestartConfig::None, JobMasterInput::Fail(cause))
+            }
+        };
         let timeout = self.config.cancellation_timeout;
         let first_attempt = self.config.fencing.first_execution_attempt();
         let master = JobMaster::new(job, graph, first_attempt, restart, timeout, now);
         self.jobs.insert(job, master);
         let added = ResourceManagerInput::JobAdded { job, spec };
         next.push(Step::ResourceManager(added));
-        next.push(Step::Job(job, JobMasterInput::Start));
+        next.push(Step::Job(job, first));
     }
 
     fn let_out(&mut self, effect: Effect, out: &mut Outbox<'_, Effect>) {
@@ -214,6 +236,7 @@ impl Machine for JobManager {
 fn of_dispatcher(effect: DispatcherEffect) -> Step {
     match effect {
         DispatcherEffect::StartJob(submission) => Step::StartJob(submission),
+        DispatcherEffect::ForgetJob(job) => Step::ForgetJob(job),
         DispatcherEffect::CancelJob { job, reason } => {
             Step::Job(job, JobMasterInput::Cancel { reason })
         }
@@ -251,9 +274,11 @@ fn of_job(job: JobId, effect: JobMasterEffect) -> Step {
         JobMasterEffect::Demand(demand) => ResourceManagerInput::Demand { job, demand },
         JobMasterEffect::Deployed => ResourceManagerInput::Deployed { job },
         JobMasterEffect::Send { to, message } => ResourceManagerInput::Send { to, message },
-        JobMasterEffect::Abandon { resource, reason } => {
-            ResourceManagerInput::Abandon { resource, reason }
-        }
+        JobMasterEffect::Abandon { resource, reason } => ResourceManagerInput::Abandon {
+            job,
+            resource,
+            reason,
+        },
         JobMasterEffect::SlotsFree => ResourceManagerInput::JobOver { job },
         JobMasterEffect::RemoveStaging(directories) => {
             return Step::Out(Effect::RemoveStaging { job, directories });
@@ -261,10 +286,15 @@ fn of_job(job: JobId, effect: JobMasterEffect) -> Step {
         JobMasterEffect::Transition(transition) => {
             return Step::Out(Effect::Transition(transition));
         }
-        JobMasterEffect::Over { status, summary } => {
+        JobMasterEffect::Over {
+            status,
+            fails_cluster,
+            summary,
+        } => {
             return Step::Dispatcher(DispatcherInput::JobOver {
                 job,
                 status,
+                fails_cluster,
                 summary,
             });
         }

@@ -15,7 +15,7 @@ use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId, ResourceId};
 use spindle_common::job_graph::JobGraph;
 use spindle_common::time::MonoTime;
 
-use crate::execution_graph::{ExecutionGraph, HeldSlot};
+use crate::execution_graph::{ExecutionGraph, HeldSlot, TERMINAL};
 use crate::job_master::restart::RestartBackoff;
 use crate::machine::{Machine, Outbox};
 use crate::message::Transition;
@@ -31,6 +31,13 @@ pub(crate) enum JobMasterInput {
         cause: FailureCause,
         /// Whether the job's worker failed, so that it counts as a failure even if no task ran.
         worker_failed: bool,
+        /// Until when the cause may be named better, if it may.
+        naming: Option<MonoTime>,
+    },
+    /// What a cause was that is known by this message.
+    CauseNamed {
+        known_as: String,
+        cause: FailureCause,
     },
     TaskState {
         from: ResourceId,
@@ -71,6 +78,8 @@ pub(crate) enum JobMasterEffect {
     /// The last of all.
     Over {
         status: JobStatus,
+        /// Whether it failed of what no job of the cluster gets over.
+        fails_cluster: bool,
         summary: String,
     },
 }
@@ -88,7 +97,8 @@ pub(crate) enum SlotDemand {
 enum Phase {
     WaitingForSlots,
     Running {
-        committing: bool,
+        /// Once all tasks were told to commit: until when one of them at least has to have done it.
+        committing: Option<MonoTime>,
     },
     /// All tasks were told to stop.
     Stopping {
@@ -110,6 +120,13 @@ enum Then {
     Cancel,
 }
 
+/// A lost TaskManager of which the resource provider may still tell how it ended.
+#[derive(Debug)]
+struct Naming {
+    known_as: String,
+    until: MonoTime,
+}
+
 /// Runs one job.
 #[derive(Debug)]
 pub(crate) struct JobMaster {
@@ -128,6 +145,7 @@ pub(crate) struct JobMaster {
     cancellation_timeout: Duration,
     /// Newest failure.
     cause: Option<FailureCause>,
+    naming: Option<Naming>,
     cancel_reason: Option<String>,
     collected: BTreeMap<String, Vec<u8>>,
 }
@@ -161,6 +179,7 @@ impl JobMaster {
             backoff: RestartBackoff::new(restart),
             cancellation_timeout,
             cause: None,
+            naming: None,
             cancel_reason: None,
             collected: BTreeMap::new(),
         }
@@ -196,7 +215,7 @@ impl JobMaster {
             return;
         }
         let slots: Vec<HeldSlot> = self.slots.values().take(wanted).cloned().collect();
-        self.phase = Phase::Running { committing: false };
+        self.phase = Phase::Running { committing: None };
         self.move_job(now, JobStatus::Running, None, out);
         out.push(JobMasterEffect::Deployed);
         let deployments = self.graph.deployments(self.job, &slots);
@@ -216,6 +235,7 @@ impl JobMaster {
         self.slots.clear();
         let cause = self.cause.clone();
         let cause = cause.filter(|_| status == JobStatus::Failed);
+        let fails_cluster = (cause.as_ref()).is_some_and(|c| c.class == FailureClass::FailCluster);
         self.move_job(now, status, cause, out);
         let vertices = &self.graph.graph().vertices;
         let staging: Vec<String> = vertices.iter().flat_map(|v| v.staging.clone()).collect();
@@ -223,8 +243,13 @@ impl JobMaster {
             out.push(JobMasterEffect::RemoveStaging(staging));
         }
         out.push(JobMasterEffect::SlotsFree);
+        self.graph.shrink();
         let summary = self.summary();
-        out.push(JobMasterEffect::Over { status, summary });
+        out.push(JobMasterEffect::Over {
+            status,
+            fails_cluster,
+            summary,
+        });
     }
 
     fn tick(&mut self, now: MonoTime, out: Out<'_, '_>) {
@@ -237,25 +262,47 @@ impl JobMaster {
                 self.graph.restart(now);
                 self.wait_for_slots(now, out);
             }
-            Phase::Stopping { then, .. } => {
-                let executions = self.graph.executions().iter();
-                let stuck: BTreeSet<ResourceId> = executions
-                    .filter(|execution| !execution.state.is_terminal())
-                    .filter_map(|execution| execution.resource().cloned())
-                    .collect();
-                // Losing them ends their tasks; should one be missed, it is tried again after the same time.
-                let deadline = now + self.cancellation_timeout.max(Duration::from_secs(1));
-                self.phase = Phase::Stopping { then, deadline };
-                for resource in stuck {
-                    let reason = format!(
-                        "a task did not stop within {} s",
-                        self.cancellation_timeout.as_secs()
-                    );
-                    out.push(JobMasterEffect::Abandon { resource, reason });
-                }
+            Phase::Stopping { .. } if self.graph.all_in(TERMINAL) => {
+                self.naming = None;
+                self.go_on_if_stopped(now, out);
             }
-            Phase::WaitingForSlots | Phase::Running { .. } | Phase::Over => {}
+            // Losing those that are stuck ends their tasks; should one be missed, it is tried again after the same time.
+            Phase::Stopping { then, .. } => {
+                let deadline = self.time_for_tasks(now);
+                self.phase = Phase::Stopping { then, deadline };
+                self.abandon_stuck("stop", out);
+            }
+            Phase::Running { committing } => {
+                let committing = committing.map(|_| self.time_for_tasks(now));
+                self.phase = Phase::Running { committing };
+                self.abandon_stuck("commit its output", out);
+            }
+            Phase::WaitingForSlots | Phase::Over => {}
         }
+    }
+
+    /// Until when tasks have to have done what they were told.
+    fn time_for_tasks(&self, now: MonoTime) -> MonoTime {
+        now + self.cancellation_timeout.max(Duration::from_secs(1))
+    }
+
+    /// Gives the TaskManagers up whose tasks have not done as they were told.
+    fn abandon_stuck(&self, what: &str, out: Out<'_, '_>) {
+        let executions = self.graph.executions().iter();
+        let stuck: BTreeSet<ResourceId> = executions
+            .filter(|execution| !execution.state.is_terminal())
+            .filter_map(|execution| execution.resource().cloned())
+            .collect();
+        for resource in stuck {
+            let seconds = self.cancellation_timeout.as_secs();
+            let reason = format!("a task did not {what} within {seconds} s");
+            out.push(JobMasterEffect::Abandon { resource, reason });
+        }
+    }
+
+    /// Whether all it lacks is slots.
+    pub(crate) fn waits_for_slots(&self) -> bool {
+        self.phase == Phase::WaitingForSlots
     }
 
     fn move_job(
@@ -320,7 +367,17 @@ impl Machine for JobMaster {
                 allocations,
                 cause,
                 worker_failed,
-            } => self.slots_lost(now, &allocations, cause, worker_failed, out),
+                naming,
+            } => {
+                if let Some(until) = naming {
+                    let known_as = cause.message.clone();
+                    self.naming = Some(Naming { known_as, until });
+                }
+                self.slots_lost(now, &allocations, cause, worker_failed, out);
+            }
+            JobMasterInput::CauseNamed { known_as, cause } => {
+                self.cause_named(now, &known_as, cause, out);
+            }
             JobMasterInput::TaskState { from, update } => {
                 self.task_state(now, &from, *update, out);
             }
@@ -340,9 +397,13 @@ impl Machine for JobMaster {
 
     fn deadline(&self) -> Option<MonoTime> {
         match self.phase {
-            Phase::Stopping { deadline, .. } => Some(deadline),
+            Phase::Stopping { deadline, .. } => match &self.naming {
+                Some(naming) if self.graph.all_in(TERMINAL) => Some(naming.until),
+                Some(_) | None => Some(deadline),
+            },
             Phase::BackingOff { until } => Some(until),
-            Phase::WaitingForSlots | Phase::Running { .. } | Phase::Over => None,
+            Phase::Running { committing } => committing,
+            Phase::WaitingForSlots | Phase::Over => None,
         }
     }
 }

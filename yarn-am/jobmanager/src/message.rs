@@ -19,6 +19,8 @@ pub struct ConnectionId(pub u64);
 pub enum Input {
     /// A job is handed in. A job id that is known is ignored: the submission came twice.
     Submit(Box<JobSubmission>),
+    /// An application's program has handed in all its jobs: with them the cluster ends. Without meaning in other modes.
+    NoMoreJobs,
     /// Somebody wants a job stopped.
     CancelJob {
         /// The job.
@@ -222,7 +224,7 @@ pub enum Transition {
 /// All that the REST API, the UI, the client and the YARN heartbeat show. A copy, made by the driver after it has handled inputs.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct View {
-    /// The jobs, also those that are over.
+    /// The jobs, also those that are over and not yet forgotten.
     pub jobs: BTreeMap<JobId, JobView>,
     /// The TaskManagers that are registered.
     pub task_managers: BTreeMap<ResourceId, TaskManagerView>,
@@ -253,6 +255,8 @@ pub struct JobView {
     pub restarts: u32,
     /// Newest failure.
     pub cause: Option<FailureCause>,
+    /// What it waits for before its tasks can be sent, in words.
+    pub waiting_for: Option<String>,
     /// The current attempt of each subtask, by vertex in the order of the graph, then by subtask.
     pub tasks: Vec<TaskView>,
     /// What collecting sinks of the finished job hold: by name, JSON lines.

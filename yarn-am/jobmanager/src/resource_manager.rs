@@ -21,8 +21,9 @@ use crate::message::{
     ConnectionId, ContainerPlan, ResourceEffect, ResourceEvent, TaskManagerView, Transition,
 };
 use crate::resource_manager::containers::Containers;
+use crate::resource_manager::plan::Ceiling;
 pub(crate) use crate::resource_manager::slot_manager::JobSpec;
-use crate::resource_manager::slot_manager::{SlotManager, TaskManager};
+use crate::resource_manager::slot_manager::{SlotManager, Standing, TaskManager};
 use crate::resource_manager::start_failures::StartFailures;
 
 /// What can happen to the ResourceManager.
@@ -45,6 +46,7 @@ pub(crate) enum ResourceManagerInput {
     },
     /// A TaskManager does not do as told.
     Abandon {
+        job: JobId,
         resource: ResourceId,
         reason: String,
     },
@@ -123,6 +125,8 @@ pub(crate) struct ResourceManager {
     /// Streams that were told to end and have not ended yet.
     refused: BTreeSet<ConnectionId>,
     nodes: u32,
+    /// How many containers there may be, if that is limited.
+    ceiling: Option<Ceiling>,
     plan: ContainerPlan,
     /// Whether anything happened that may change who gets which slot, or how many containers are wanted.
     unsettled: bool,
@@ -139,10 +143,11 @@ impl ResourceManager {
         Self {
             slots: SlotManager::default(),
             containers: Containers::default(),
-            failures: StartFailures::new(config.max_start_failures, config.node_avoidance),
+            failures: StartFailures::new(&config),
             heartbeats: HeartbeatMonitor::new(config.heartbeat_timeout),
             refused: BTreeSet::new(),
             nodes: 0,
+            ceiling: Ceiling::of(&config),
             plan,
             unsettled: false,
             over: false,
@@ -179,7 +184,8 @@ impl ResourceManager {
                 }),
             });
         }
-        for resource in self.containers.take_starting() {
+        let broken = self.containers.take_broken(None).into_keys();
+        for resource in self.containers.take_starting().chain(broken) {
             out.push(ResourceManagerEffect::Resource(ResourceEffect::Stop {
                 resource,
             }));
@@ -204,6 +210,7 @@ impl ResourceManager {
         if self.over || !std::mem::take(&mut self.unsettled) {
             return;
         }
+        self.slots.admit(self.capacity());
         for (connection, request) in self.slots.match_slots() {
             let message = Box::new(ToTaskExecutor::RequestSlot(request));
             out.push(ResourceManagerEffect::Send {
@@ -223,7 +230,7 @@ impl ResourceManager {
                     _ => format!("{count} TaskManagers in a row did not start, the last: {reason}"),
                 },
             };
-            for &job in missing.keys() {
+            for (job, _) in missing {
                 let input = JobMasterInput::Fail(cause.clone());
                 out.push(ResourceManagerEffect::ToJob(job, input));
             }
@@ -234,26 +241,102 @@ impl ResourceManager {
         self.failures.forget_old(now);
         let supply = plan::Supply {
             starting: self.containers.starting(),
+            registered: self.slots.count(),
             troubled: self.failures.troubled(),
             nodes: self.nodes,
         };
-        let plan = plan::plan(self.demand(), &supply, self.limits());
+        let mut plan = plan::plan(self.demand(), &supply, self.limits());
+        if self.failures.paused().is_some() {
+            plan.pending = 0;
+        }
         if plan != self.plan {
             self.plan = plan.clone();
             out.push(ResourceManagerEffect::Resource(ResourceEffect::Plan(plan)));
         }
+        if self.config.releases_idle() {
+            for resource in self.slots.idle(now, self.config.idle_timeout) {
+                self.release(&resource, out);
+            }
+        }
+    }
+
+    /// Slots that there may be, if that is limited.
+    fn capacity(&self) -> Option<u32> {
+        let ceiling = self.ceiling.as_ref()?;
+        let slots = self.config.slots_per_task_manager;
+        Some(ceiling.containers.saturating_mul(slots))
+    }
+
+    fn wants(&mut self, job: JobId, demand: SlotDemand, out: Out<'_, '_>) {
+        self.slots.set_demand(job, demand);
+        if let (SlotDemand::Total(slots), Some(capacity), Some(ceiling)) =
+            (demand, self.capacity(), &self.ceiling)
+            && slots > capacity
+        {
+            let cause = FailureCause {
+                class: FailureClass::FailJob,
+                operator: None,
+                message: format!(
+                    "the job needs {}, and `{}` lets the cluster have {capacity}",
+                    count(slots, "slot"),
+                    ceiling.limit
+                ),
+            };
+            out.push(ResourceManagerEffect::ToJob(
+                job,
+                JobMasterInput::Fail(cause),
+            ));
+        }
+    }
+
+    /// What a job that wants slots waits for, in words.
+    pub(crate) fn waiting_for(&self, job: JobId) -> Option<String> {
+        Some(match self.slots.standing(job)? {
+            Standing::Asked => "its workers to start".to_owned(),
+            Standing::Queued { slots, taken } => {
+                let limit = self.ceiling.as_ref().map_or("", |c| c.limit.as_str());
+                let capacity = self.capacity().unwrap_or(u32::MAX);
+                format!(
+                    "{}: jobs before it have or want {taken}, and `{limit}` lets the cluster have {capacity}",
+                    count(slots, "slot")
+                )
+            }
+            Standing::Lacks { missing, slots } => {
+                let what = format!("{missing} of {}", count(slots, "slot"));
+                let (pending, starting) = (self.plan.pending, self.containers.starting());
+                match (pending, starting, self.failures.paused()) {
+                    (0, 0, Some(reason)) => {
+                        format!(
+                            "{what}: too many TaskManagers did not start, the next is asked for in a moment; the last: {reason}"
+                        )
+                    }
+                    (0, 0, None) => what,
+                    (0, _, _) => format!("{what}: {} starting", count_are(starting, "TaskManager")),
+                    (_, 0, _) => {
+                        let asked = count_are(pending, "container");
+                        format!("{what}: {asked} asked of the resource provider")
+                    }
+                    (_, _, _) => format!(
+                        "{what}: {} asked of the resource provider, {} starting",
+                        count_are(pending, "container"),
+                        count_are(starting, "TaskManager")
+                    ),
+                }
+            }
+        })
     }
 
     fn demand(&self) -> plan::Demand {
         plan::Demand {
-            missing_slots: self.slots.missing().values().sum(),
+            missing_slots: self.slots.missing().iter().map(|(_, slots)| slots).sum(),
         }
     }
 
-    const fn limits(&self) -> plan::Limits {
+    fn limits(&self) -> plan::Limits {
         plan::Limits {
             profile: self.config.profile,
             slots_per_task_manager: self.config.slots_per_task_manager,
+            containers: self.ceiling.as_ref().map(|ceiling| ceiling.containers),
         }
     }
 
@@ -271,7 +354,26 @@ impl ResourceManager {
             let stop = ResourceEffect::Stop { resource };
             out.push(ResourceManagerEffect::Resource(stop));
         }
+        for (resource, broken) in self.containers.take_broken(Some(now)) {
+            if broken.unserved {
+                self.failures.failed(now, &broken.node, broken.known_as);
+            }
+            let stop = ResourceEffect::Stop { resource };
+            out.push(ResourceManagerEffect::Resource(stop));
+        }
     }
+}
+
+/// `1 slot`, `2 slots`.
+fn count(number: u32, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+/// `1 container is`, `2 containers are`.
+fn count_are(number: u32, what: &str) -> String {
+    let verb = if number == 1 { "is" } else { "are" };
+    format!("{} {verb}", count(number, what))
 }
 
 fn stale(what: String) -> ResourceManagerEffect {
@@ -290,15 +392,17 @@ impl Machine for ResourceManager {
         self.unsettled |= input.unsettles();
         match input {
             ResourceManagerInput::JobAdded { job, spec } => self.slots.add_job(job, *spec),
-            ResourceManagerInput::Demand { job, demand } => self.slots.set_demand(job, demand),
+            ResourceManagerInput::Demand { job, demand } => self.wants(job, demand, out),
             ResourceManagerInput::Deployed { job } => {
                 self.slots.mark_served(job);
                 self.failures.succeeded();
             }
             ResourceManagerInput::JobOver { job } => self.free_slots(job, out),
-            ResourceManagerInput::Abandon { resource, reason } => {
-                self.give_up(now, &resource, &reason, out);
-            }
+            ResourceManagerInput::Abandon {
+                job,
+                resource,
+                reason,
+            } => self.abandon(now, job, &resource, &reason, out),
             ResourceManagerInput::Send { to, message } => {
                 if let Some(manager) = self.slots.get(&to) {
                     out.push(ResourceManagerEffect::Send {
@@ -322,10 +426,12 @@ impl Machine for ResourceManager {
     }
 
     fn deadline(&self) -> Option<MonoTime> {
+        let idle = self.slots.idle_since();
         [
             self.heartbeats.deadline(),
             self.containers.deadline(),
             self.failures.deadline(),
+            idle.map(|since| since + self.config.idle_timeout),
         ]
         .into_iter()
         .flatten()

@@ -114,6 +114,7 @@ fn view() -> View {
             operator: Some("read".to_owned()),
             message: "panicked at <main>".to_owned(),
         }),
+        waiting_for: None,
         tasks: vec![
             task("read", 0, ExecutionState::Finished),
             task("read", 1, ExecutionState::AwaitingCommit),

@@ -1,7 +1,23 @@
 //! Stories of whole clusters: what happens, and below each line what the JobManager wants done.
 
+macro_rules! story {
+    ($name:ident, $config:expr, $script:expr) => {
+        #[test]
+        fn $name() {
+            insta::with_settings!({
+                omit_expression => true,
+                prepend_module_to_snapshot => false,
+                snapshot_path => STORIES,
+            }, {
+                insta::assert_snapshot!(stringify!($name), check($config, &$script));
+            });
+        }
+    };
+}
+
 mod cluster;
 mod script;
+mod sessions;
 
 use std::time::Duration;
 
@@ -57,6 +73,9 @@ fn submission(p: u32, job: u8) -> JobSubmission {
     }
 }
 
+/// Where the snapshots are, as seen from here.
+const STORIES: &str = "tests/stories";
+
 fn per_job() -> JobManagerConfig {
     JobManagerConfig::default()
 }
@@ -85,21 +104,6 @@ const RUNNING: &str = "
 
 fn running_then(story: &str) -> String {
     format!("{RUNNING}{story}")
-}
-
-macro_rules! story {
-    ($name:ident, $config:expr, $script:expr) => {
-        #[test]
-        fn $name() {
-            insta::with_settings!({
-                omit_expression => true,
-                prepend_module_to_snapshot => false,
-                snapshot_path => "tests/stories",
-            }, {
-                insta::assert_snapshot!(stringify!($name), check($config, &$script));
-            });
-        }
-    };
 }
 
 story!(
@@ -377,6 +381,7 @@ story!(
     grant c1@n1
     register c1
     disconnect c1
+    completed c1 killed for memory
     "
 );
 

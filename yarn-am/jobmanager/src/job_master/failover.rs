@@ -95,6 +95,26 @@ impl JobMaster {
         }
     }
 
+    /// It came out what the loss of a TaskManager really was.
+    pub(super) fn cause_named(
+        &mut self,
+        now: MonoTime,
+        known_as: &str,
+        cause: FailureCause,
+        out: Out<'_, '_>,
+    ) {
+        self.naming.take_if(|naming| naming.known_as == known_as);
+        if let Some(newest) = self.cause.as_mut().filter(|c| c.message == known_as) {
+            *newest = cause;
+        }
+        self.go_on_if_stopped(now, out);
+    }
+
+    fn cause_may_be_named(&self, now: MonoTime) -> bool {
+        let cause = self.cause.as_ref().map(|cause| &cause.message);
+        (self.naming.as_ref()).is_some_and(|n| cause == Some(&n.known_as) && now < n.until)
+    }
+
     pub(super) fn cancel(&mut self, now: MonoTime, reason: String, out: Out<'_, '_>) {
         match self.phase {
             Phase::Over
@@ -160,6 +180,8 @@ impl JobMaster {
         }
         match then {
             Then::Restart { delay } => self.phase = Phase::BackingOff { until: now + delay },
+            // What people read as the reason is worth a moment.
+            Then::Fail if self.cause_may_be_named(now) => {}
             Then::Fail => self.end(now, JobStatus::Failed, out),
             Then::Cancel => self.end(now, JobStatus::Canceled, out),
         }

@@ -89,12 +89,16 @@ impl JobMaster {
         }
     }
 
-    fn task_done(&mut self, now: MonoTime, committing: bool, out: Out<'_, '_>) {
+    fn task_done(&mut self, now: MonoTime, committing: Option<MonoTime>, out: Out<'_, '_>) {
         if self.graph.all_in(&[ExecutionState::Finished]) {
             self.collected = self.graph.collected();
             self.end(now, JobStatus::Finished, out);
-        } else if !committing && self.graph.all_in(DONE) {
-            self.phase = Phase::Running { committing: true };
+        } else if committing.is_some() {
+            let committing = Some(self.time_for_tasks(now));
+            self.phase = Phase::Running { committing };
+        } else if self.graph.all_in(DONE) {
+            let committing = Some(self.time_for_tasks(now));
+            self.phase = Phase::Running { committing };
             for execution in self.graph.executions() {
                 if execution.state == ExecutionState::AwaitingCommit
                     && let Some(to) = execution.resource().cloned()

@@ -23,6 +23,7 @@ impl JobMaster {
             ended: self.ended,
             restarts: self.restarts,
             cause: self.cause.clone(),
+            waiting_for: None,
             tasks: self.graph.executions().iter().map(task).collect(),
             collected: self.collected.clone(),
         }

@@ -7,9 +7,11 @@ use spindle_common::id::{JobId, NodeName, ResourceId};
 use spindle_common::resource::ResourceProfile;
 use spindle_common::time::MonoTime;
 
+use crate::config::ClusterMode;
 use crate::job_master::JobMasterInput;
 use crate::machine::Outbox;
 use crate::message::{Container, ResourceEffect, ResourceEvent};
+use crate::resource_manager::task_executors::Loss;
 use crate::resource_manager::{ResourceManager, ResourceManagerEffect, plan, stale, task_manager};
 
 /// A container in which a TaskExecutor was launched that has not registered yet.
@@ -25,8 +27,22 @@ struct Starting {
 pub(crate) struct Containers {
     starting: BTreeMap<ResourceId, Starting>,
     registered: BTreeSet<ResourceId>,
-    /// Those told to stop of which it is not known yet how they ended.
+    /// Those told to stop, or about to be, of which it is not known yet how they ended.
     given_up: BTreeSet<ResourceId>,
+    /// Those of them whose TaskManager's stream broke: by themselves they may tell better than the stream why.
+    breaking: BTreeMap<ResourceId, Breaking>,
+}
+
+/// A container that is stopped only after it had the time to end by itself.
+#[derive(Debug)]
+pub(crate) struct Breaking {
+    pub(crate) node: NodeName,
+    pub(crate) stop_at: MonoTime,
+    /// Jobs that had slots in it, and as what they know of its loss.
+    pub(crate) jobs: Vec<JobId>,
+    pub(crate) known_as: String,
+    /// Whether no task ever came to it, so that it counts as not started.
+    pub(crate) unserved: bool,
 }
 
 impl Containers {
@@ -50,6 +66,22 @@ impl Containers {
         known
     }
 
+    /// Notes that the TaskManager in a container is gone by itself.
+    pub(crate) fn breaks(&mut self, resource: &ResourceId, breaking: Breaking) {
+        if self.give_up(resource) {
+            self.breaking.insert(resource.clone(), breaking);
+        }
+    }
+
+    /// Those that had the time to end by themselves and did not; without a time, all.
+    pub(crate) fn take_broken(&mut self, now: Option<MonoTime>) -> BTreeMap<ResourceId, Breaking> {
+        let due = |breaking: &Breaking| now.is_none_or(|now| breaking.stop_at <= now);
+        let all = std::mem::take(&mut self.breaking).into_iter();
+        let (broken, rest) = all.partition(|(_, breaking)| due(breaking));
+        self.breaking = rest;
+        broken
+    }
+
     pub(crate) fn starting(&self) -> u32 {
         self.starting.len() as u32
     }
@@ -67,7 +99,9 @@ impl Containers {
     }
 
     pub(crate) fn deadline(&self) -> Option<MonoTime> {
-        self.starting.values().map(|s| s.register_until).min()
+        let starting = self.starting.values().map(|s| s.register_until);
+        let breaking = self.breaking.values().map(|b| b.stop_at);
+        starting.chain(breaking).min()
     }
 }
 
@@ -111,8 +145,10 @@ impl ResourceManager {
             out.push(stale(format!("second grant of {resource}")));
             return;
         }
+        let starting = self.containers.starting();
         let wanted = plan::wanted(self.demand(), self.limits());
-        let effect = if self.over || self.containers.starting() >= wanted {
+        let room = plan::room(starting, self.slots.count(), self.limits());
+        let effect = if self.over || starting >= wanted || room == 0 {
             ResourceEffect::Release { resource }
         } else {
             let register_until = now + self.config.registration_timeout;
@@ -164,8 +200,27 @@ impl ResourceManager {
                 reason: format!("its container is over: {reason}"),
             });
             self.containers.registered.remove(resource);
-            self.lose(now, resource, reason, platform, out);
+            let loss = if platform {
+                Loss::OfPlatform
+            } else {
+                Loss::Explained
+            };
+            self.lose(now, resource, reason, loss, out);
         } else if self.containers.given_up.remove(resource) {
+            if let Some(breaking) = self.containers.breaking.remove(resource) {
+                let cause = loss(resource, &breaking.node, reason);
+                if breaking.unserved && !platform {
+                    let message = cause.message.clone();
+                    self.failures.failed(now, &breaking.node, message);
+                }
+                for job in breaking.jobs {
+                    let input = JobMasterInput::CauseNamed {
+                        known_as: breaking.known_as.clone(),
+                        cause: cause.clone(),
+                    };
+                    out.push(ResourceManagerEffect::ToJob(job, input));
+                }
+            }
             out.push(task_manager(resource.clone(), format!("ended: {reason}")));
         } else if platform {
             if let Some(granted) = self.containers.starting.remove(resource) {
@@ -179,12 +234,14 @@ impl ResourceManager {
     }
 
     fn provider_refused(&self, reason: String, out: &mut Outbox<'_, ResourceManagerEffect>) {
-        let waiting: Vec<JobId> = self.slots.missing().into_keys().collect();
-        let jobs = if waiting.is_empty() {
-            self.slots.jobs().collect()
-        } else {
-            waiting
-        };
+        let waiting = self.slots.missing().into_iter().map(|(job, _)| job);
+        let mut jobs: Vec<JobId> = waiting.collect();
+        match self.config.mode {
+            ClusterMode::PerJob { .. } if jobs.is_empty() => jobs.extend(self.slots.jobs()),
+            // Jobs that have all their slots do without.
+            ClusterMode::PerJob { .. } | ClusterMode::Session | ClusterMode::Application { .. } => {
+            }
+        }
         for job in jobs {
             let cause = FailureCause {
                 class: FailureClass::FailJob,
@@ -194,5 +251,14 @@ impl ResourceManager {
             let input = JobMasterInput::Fail(cause);
             out.push(ResourceManagerEffect::ToJob(job, input));
         }
+    }
+}
+
+/// What is to be said of the loss of a TaskManager.
+pub(super) fn loss(resource: &ResourceId, node: &NodeName, reason: &str) -> FailureCause {
+    FailureCause {
+        class: FailureClass::Restart,
+        operator: None,
+        message: format!("TaskManager {resource} on {node} was lost: {reason}"),
     }
 }

@@ -1,6 +1,7 @@
 //! The books of slots: which TaskManagers there are, who has their slots, who wants some. Flink: `SlotManager`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use spindle_common::gateway::{SlotRequest, TaskExecutorRegistration};
 use spindle_common::id::{AllocationId, JobId, ResourceId};
@@ -17,6 +18,8 @@ pub(crate) struct JobSpec {
     pub(crate) program: ProgramSpec,
     pub(crate) graph_fingerprint: u64,
     pub(crate) config: Vec<(String, String)>,
+    /// Slots that it runs in.
+    pub(crate) slots: u32,
 }
 
 /// The lease of a slot.
@@ -39,6 +42,8 @@ pub(crate) struct TaskManager {
     pub(crate) worker_resident_bytes: u64,
     /// Whether tasks were ever sent to it.
     pub(crate) served: bool,
+    /// Since when no job has a slot of it and no job waits.
+    idle_since: Option<MonoTime>,
     /// By index of the slot.
     slots: Vec<Option<Lease>>,
 }
@@ -59,6 +64,7 @@ impl TaskManager {
             resident_bytes: 0,
             worker_resident_bytes: 0,
             served: false,
+            idle_since: None,
             slots,
         }
     }
@@ -100,6 +106,31 @@ impl TaskManager {
 struct JobEntry {
     spec: JobSpec,
     demand: SlotDemand,
+    /// Number of the submission.
+    order: u64,
+    /// Whether there is room for all its slots within the limits. It keeps it to its end, so that no two jobs wait for each other.
+    admitted: bool,
+}
+
+/// How a job stands that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Jobs before it have to end first.
+    Queued {
+        /// Slots it runs in.
+        slots: u32,
+        /// Slots that jobs before it have or will have.
+        taken: u32,
+    },
+    /// It lacks slots.
+    Lacks {
+        /// So many.
+        missing: u32,
+        /// Of so many.
+        slots: u32,
+    },
+    /// All its slots were asked for.
+    Asked,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +138,9 @@ pub(crate) struct SlotManager {
     task_managers: BTreeMap<ResourceId, TaskManager>,
     by_connection: BTreeMap<ConnectionId, ResourceId>,
     jobs: BTreeMap<JobId, JobEntry>,
+    /// The same, in the order of submission.
+    in_order: BTreeMap<u64, JobId>,
+    next_order: u64,
     next_allocation: u64,
 }
 
@@ -140,8 +174,15 @@ impl SlotManager {
     }
 
     pub(crate) fn add_job(&mut self, job: JobId, spec: JobSpec) {
-        let demand = SlotDemand::Hold;
-        self.jobs.insert(job, JobEntry { spec, demand });
+        let entry = JobEntry {
+            spec,
+            demand: SlotDemand::Hold,
+            order: self.next_order,
+            admitted: false,
+        };
+        self.in_order.insert(entry.order, job);
+        self.next_order += 1;
+        self.jobs.insert(job, entry);
     }
 
     pub(crate) fn set_demand(&mut self, job: JobId, demand: SlotDemand) {
@@ -156,7 +197,9 @@ impl SlotManager {
 
     /// Forgets a job; answers the leases to end.
     pub(crate) fn remove_job(&mut self, job: JobId) -> Vec<(ConnectionId, AllocationId)> {
-        self.jobs.remove(&job);
+        if let Some(entry) = self.jobs.remove(&job) {
+            self.in_order.remove(&entry.order);
+        }
         let mut ended = Vec::new();
         for task_manager in self.task_managers.values_mut() {
             for slot in &mut task_manager.slots {
@@ -230,20 +273,99 @@ impl SlotManager {
         }
     }
 
-    /// Slots that each job lacks; jobs that lack none are left out.
-    pub(crate) fn missing(&self) -> BTreeMap<JobId, u32> {
+    /// Lets jobs in, in the order of submission, as long as all their slots are within the capacity; none passes one that waits.
+    pub(crate) fn admit(&mut self, capacity: Option<u32>) {
+        let mut taken = self.taken();
+        for job in self.in_order.values() {
+            let Some(entry) = self.jobs.get_mut(job).filter(|entry| !entry.admitted) else {
+                continue;
+            };
+            match entry.demand {
+                SlotDemand::Hold => {}
+                SlotDemand::Total(slots) => {
+                    let with_it = taken.saturating_add(slots);
+                    if capacity.is_some_and(|capacity| with_it > capacity) {
+                        break;
+                    }
+                    taken = with_it;
+                    entry.admitted = true;
+                }
+            }
+        }
+    }
+
+    /// Slots of all jobs that were let in.
+    fn taken(&self) -> u32 {
+        let admitted = self.jobs.values().filter(|entry| entry.admitted);
+        admitted.fold(0, |sum, entry| sum.saturating_add(entry.spec.slots))
+    }
+
+    /// Slots that each job lacks that was let in, in the order of submission; jobs that lack none are left out.
+    pub(crate) fn missing(&self) -> Vec<(JobId, u32)> {
         let mut held: BTreeMap<JobId, u32> = BTreeMap::new();
         for lease in self.task_managers.values().flat_map(TaskManager::leases) {
             *held.entry(lease.job).or_default() += 1;
         }
-        let lacks = |(&job, entry): (&JobId, &JobEntry)| match entry.demand {
-            SlotDemand::Hold => None,
-            SlotDemand::Total(total) => {
+        let lacks = |&job: &JobId| match &self.jobs[&job] {
+            JobEntry {
+                demand: SlotDemand::Total(total),
+                admitted: true,
+                ..
+            } => {
                 let missing = total.saturating_sub(held.get(&job).copied().unwrap_or(0));
                 (missing > 0).then_some((job, missing))
             }
+            JobEntry { .. } => None,
         };
-        self.jobs.iter().filter_map(lacks).collect()
+        self.in_order.values().filter_map(lacks).collect()
+    }
+
+    /// How a job stands that wants slots.
+    pub(crate) fn standing(&self, job: JobId) -> Option<Standing> {
+        let entry = self.jobs.get(&job)?;
+        let slots = match entry.demand {
+            SlotDemand::Hold => return None,
+            SlotDemand::Total(slots) => slots,
+        };
+        Some(if entry.admitted {
+            let held = self.task_managers.values().flat_map(TaskManager::leases);
+            let held = held.filter(|lease| lease.job == job).count() as u32;
+            match slots.saturating_sub(held) {
+                0 => Standing::Asked,
+                missing => Standing::Lacks { missing, slots },
+            }
+        } else {
+            let before = self.in_order.range(..entry.order);
+            let before = before.map(|(_, job)| &self.jobs[job].spec);
+            let taken = before.fold(0, |sum: u32, spec| sum.saturating_add(spec.slots));
+            Standing::Queued { slots, taken }
+        })
+    }
+
+    /// Notes which TaskManagers no job has a slot of; answers those for which that has been so for the whole time-out.
+    pub(crate) fn idle(&mut self, now: MonoTime, timeout: Duration) -> Vec<ResourceId> {
+        let wants = |entry: &JobEntry| !entry.admitted && entry.demand != SlotDemand::Hold;
+        let waited_for = self.jobs.values().any(wants) || !self.missing().is_empty();
+        let mut idle = Vec::new();
+        for (resource, manager) in &mut self.task_managers {
+            if waited_for || manager.slots.iter().any(Option::is_some) {
+                manager.idle_since = None;
+            } else if *manager.idle_since.get_or_insert(now) + timeout <= now {
+                idle.push(resource.clone());
+            }
+        }
+        idle
+    }
+
+    /// Since when the one has been idle that has been for the longest time.
+    pub(crate) fn idle_since(&self) -> Option<MonoTime> {
+        let managers = self.task_managers.values();
+        managers.filter_map(|manager| manager.idle_since).min()
+    }
+
+    /// How many TaskManagers there are.
+    pub(crate) fn count(&self) -> u32 {
+        self.task_managers.len() as u32
     }
 
     /// Leases free slots to jobs that lack some, spread evenly: each time on the TaskManager that has the fewest leases.

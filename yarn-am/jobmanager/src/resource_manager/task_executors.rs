@@ -6,14 +6,26 @@ use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::gateway::{
     TaskExecutorRegistration, TaskExecutorReport, ToJobManager, ToTaskExecutor,
 };
-use spindle_common::id::ResourceId;
+use spindle_common::id::{JobId, ResourceId};
 use spindle_common::time::MonoTime;
 
 use crate::execution_graph::HeldSlot;
 use crate::job_master::JobMasterInput;
 use crate::message::{ConnectionId, ResourceEffect};
+use crate::resource_manager::containers::{self, Breaking};
 use crate::resource_manager::slot_manager::TaskManager;
 use crate::resource_manager::{Out, ResourceManager, ResourceManagerEffect, stale, task_manager};
+
+/// What is known when a TaskManager is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// It is the platform's fault.
+    OfPlatform,
+    /// The reason is what it is.
+    Explained,
+    /// Its stream broke; the resource provider may tell the reason yet.
+    Unexplained,
+}
 
 impl ResourceManager {
     pub(super) fn message(
@@ -64,6 +76,7 @@ impl ResourceManager {
                         allocations: BTreeSet::from([allocation]),
                         cause,
                         worker_failed: true,
+                        naming: None,
                     };
                     out.push(ResourceManagerEffect::ToJob(job, input));
                 } else {
@@ -93,6 +106,7 @@ impl ResourceManager {
                     allocations,
                     cause,
                     worker_failed: true,
+                    naming: None,
                 };
                 out.push(ResourceManagerEffect::ToJob(job, input));
             }
@@ -174,37 +188,101 @@ impl ResourceManager {
     }
 
     /// Ends all dealings with a TaskManager; its container is not touched.
+    ///
+    /// Answers the jobs that had slots there.
     pub(super) fn lose(
         &mut self,
         now: MonoTime,
         resource: &ResourceId,
         reason: &str,
-        platform: bool,
+        loss: Loss,
+        out: Out<'_, '_>,
+    ) -> Vec<JobId> {
+        self.heartbeats.forget(resource);
+        let Some(gone) = self.slots.remove(resource) else {
+            return Vec::new();
+        };
+        let node = &gone.registration.node;
+        out.push(task_manager(resource.clone(), format!("lost: {reason}")));
+        let cause = containers::loss(resource, node, reason);
+        if !gone.served && loss == Loss::Explained {
+            self.failures.failed(now, node, cause.message.clone());
+        }
+        let allocations = gone.allocations();
+        let jobs = allocations.keys().copied().collect();
+        for (job, allocations) in allocations {
+            let input = JobMasterInput::SlotsLost {
+                allocations,
+                cause: cause.clone(),
+                worker_failed: false,
+                naming: (loss == Loss::Unexplained).then(|| now + self.config.loss_naming),
+            };
+            out.push(ResourceManagerEffect::ToJob(job, input));
+        }
+        jobs
+    }
+
+    /// Ends what a job has on a TaskManager that does not do as told; if nobody else uses it, with the TaskManager.
+    pub(super) fn abandon(
+        &mut self,
+        now: MonoTime,
+        job: JobId,
+        resource: &ResourceId,
+        reason: &str,
         out: Out<'_, '_>,
     ) {
+        let Some(manager) = self.slots.get(resource) else {
+            return;
+        };
+        let allocations = manager.allocations();
+        if allocations.keys().all(|holder| *holder == job) {
+            self.give_up(now, resource, reason, out);
+            return;
+        }
+        let (connection, node) = (manager.connection, manager.registration.node.clone());
+        let what = format!("ends what job {job} has there: {reason}");
+        out.push(task_manager(resource.clone(), what));
+        let leases = self.slots.take_back_all(resource, job);
+        for &allocation in leases.keys() {
+            let message = Box::new(ToTaskExecutor::FreeSlot { allocation });
+            out.push(ResourceManagerEffect::Send {
+                connection,
+                message,
+            });
+        }
+        let cause = FailureCause {
+            class: FailureClass::Restart,
+            operator: None,
+            message: format!("the worker on TaskManager {resource} on {node} was ended: {reason}"),
+        };
+        let input = JobMasterInput::SlotsLost {
+            allocations: leases.into_keys().collect(),
+            cause,
+            worker_failed: true,
+            naming: None,
+        };
+        out.push(ResourceManagerEffect::ToJob(job, input));
+    }
+
+    /// Gives a TaskManager back that no job has a slot of.
+    pub(super) fn release(&mut self, resource: &ResourceId, out: Out<'_, '_>) {
         self.heartbeats.forget(resource);
         let Some(gone) = self.slots.remove(resource) else {
             return;
         };
-        let node = &gone.registration.node;
-        out.push(task_manager(resource.clone(), format!("lost: {reason}")));
-        if !gone.served && !platform {
-            let reason = format!("TaskManager {resource} on {node} was lost: {reason}");
-            self.failures.failed(now, node, reason);
-        }
-        for (job, allocations) in gone.allocations() {
-            let cause = FailureCause {
-                class: FailureClass::Restart,
-                operator: None,
-                message: format!("TaskManager {resource} on {node} was lost: {reason}"),
-            };
-            let input = JobMasterInput::SlotsLost {
-                allocations,
-                cause,
-                worker_failed: false,
-            };
-            out.push(ResourceManagerEffect::ToJob(job, input));
-        }
+        let seconds = self.config.idle_timeout.as_secs();
+        let reason = format!("no job used it for {seconds} s");
+        out.push(task_manager(
+            resource.clone(),
+            format!("is released: {reason}"),
+        ));
+        // Until its stream ends, nothing more is to come from it.
+        self.refused.insert(gone.connection);
+        out.push(ResourceManagerEffect::Send {
+            connection: gone.connection,
+            message: Box::new(ToTaskExecutor::ShutDown { reason }),
+        });
+        self.stop_container(resource, out);
     }
 
     /// Ends a TaskManager that may still be there.
@@ -223,7 +301,7 @@ impl ResourceManager {
                 reason: reason.to_owned(),
             });
         }
-        self.lose(now, resource, reason, false, out);
+        self.lose(now, resource, reason, Loss::Explained, out);
         self.stop_container(resource, out);
     }
 
@@ -245,8 +323,19 @@ impl ResourceManager {
     ) {
         self.refused.remove(&connection);
         if let Some(resource) = self.slots.sender(connection).cloned() {
-            self.lose(now, &resource, reason, false, out);
-            self.stop_container(&resource, out);
+            let manager = self.slots.get(&resource);
+            let manager = manager.expect("who sends on a registered stream is registered");
+            let node = manager.registration.node.clone();
+            let unserved = !manager.served;
+            let known_as = containers::loss(&resource, &node, reason).message;
+            let breaking = Breaking {
+                node,
+                stop_at: now + self.config.loss_naming,
+                jobs: self.lose(now, &resource, reason, Loss::Unexplained, out),
+                known_as,
+                unserved,
+            };
+            self.containers.breaks(&resource, breaking);
         }
     }
 }

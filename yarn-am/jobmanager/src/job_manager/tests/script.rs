@@ -37,6 +37,7 @@ pub(super) struct Script {
     nodes: BTreeMap<String, NodeName>,
     connections: BTreeMap<String, ConnectionId>,
     next_connection: u64,
+    leases: BTreeMap<AllocationId, JobId>,
     quiet: bool,
     transcript: String,
 }
@@ -50,6 +51,7 @@ impl Script {
             nodes: BTreeMap::new(),
             connections: BTreeMap::new(),
             next_connection: 0,
+            leases: BTreeMap::new(),
             quiet: false,
             transcript: String::new(),
         }
@@ -82,9 +84,16 @@ impl Script {
         let reason = after.to_owned();
         let input = match command {
             "submit" => {
-                let job = after.parse().unwrap_or(1);
-                Input::Submit(Box::new(submission(first.parse().unwrap(), job)))
+                let (job, setting) = after.split_once(' ').unwrap_or((after, ""));
+                let mut submission = submission(first.parse().unwrap(), job.parse().unwrap_or(1));
+                let setting = setting.split_once('=');
+                submission.config = setting
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .into_iter()
+                    .collect();
+                Input::Submit(Box::new(submission))
             }
+            "nomore" => Input::NoMoreJobs,
             "nodes" => Input::Resource(ResourceEvent::Nodes {
                 count: first.parse().unwrap(),
             }),
@@ -123,7 +132,11 @@ impl Script {
                     first,
                     ToJobManager::OfferSlot {
                         allocation,
-                        job: self.job_of(first),
+                        job: self
+                            .leases
+                            .get(&allocation)
+                            .copied()
+                            .unwrap_or_else(|| job(1)),
                         data_address: format!("{first}:7000"),
                     },
                 )
@@ -163,8 +176,9 @@ impl Script {
             }
             "state" => {
                 let (task, state) = after.split_once(' ').unwrap();
+                let (of, task) = self.task_of(first, task);
                 let mut update = self.update(task, state);
-                update.job = self.job_of(first);
+                update.job = of;
                 self.tell(first, update);
                 return;
             }
@@ -174,9 +188,12 @@ impl Script {
                 let class = match class {
                     "Retry" => FailureClass::Retry,
                     "Restart" => FailureClass::Restart,
+                    "FailCluster" => FailureClass::FailCluster,
                     _ => FailureClass::FailJob,
                 };
+                let (of, task) = self.task_of(first, task);
                 let mut update = self.update(task, "Failed");
+                update.job = of;
                 let operator = task.split('/').next();
                 update.cause = Some(cause(class, operator, message));
                 self.tell(first, update);
@@ -199,6 +216,10 @@ impl Script {
             "refused" => Input::Resource(ResourceEvent::Refused {
                 reason: rest.to_owned(),
             }),
+            "canceljob" => Input::CancelJob {
+                job: job(first.parse().unwrap()),
+                reason,
+            },
             "cancel" => Input::CancelJob {
                 job: job(1),
                 reason: rest.to_owned(),
@@ -238,14 +259,20 @@ impl Script {
         }
     }
 
-    /// The job that has tasks on a TaskManager; of two jobs in a story the second is on `c2`.
-    fn job_of(&self, resource: &str) -> JobId {
-        let jobs = self.manager.view().jobs;
-        if jobs.len() == 2 && resource == "c2" {
-            job(2)
-        } else {
-            job(1)
+    /// Reads `job:task`; without the job it is the one that has tasks on the TaskManager, the last if several have.
+    fn task_of<'a>(&self, resource: &str, text: &'a str) -> (JobId, &'a str) {
+        if let Some((number, task)) = text.split_once(':') {
+            return (job(number.parse().unwrap()), task);
         }
+        let on = ResourceId::new(resource);
+        let jobs = self.manager.view().jobs;
+        let of = jobs.iter().rev().find_map(|(id, job)| {
+            let mut tasks = job.tasks.iter();
+            tasks
+                .any(|task| task.resource.as_ref() == Some(&on))
+                .then_some(*id)
+        });
+        (of.unwrap_or_else(|| job(1)), text)
     }
 
     pub(super) fn update(&self, task: &str, state: &str) -> TaskStateUpdate {
@@ -301,6 +328,15 @@ impl Script {
         let mut effects = Vec::new();
         let sink = &mut |effect| effects.push(effect);
         self.manager.handle(self.now, input, &mut Outbox::new(sink));
+        for effect in &effects {
+            if let Effect::Send {
+                message: ToTaskExecutor::RequestSlot(request),
+                ..
+            } = effect
+            {
+                self.leases.insert(request.allocation, request.job);
+            }
+        }
         let names: BTreeMap<_, _> = self.connections.iter().map(|(n, c)| (*c, n)).collect();
         let name = |connection: ConnectionId| match names.get(&connection) {
             Some(name) => (*name).clone(),
@@ -333,6 +369,9 @@ impl Script {
                 write!(line, " {}={:?}@{on}", short(task.execution), task.state).unwrap();
             }
             self.print(&line);
+            if let Some(waiting_for) = &job.waiting_for {
+                self.print(&format!("        waits for {}", readable(waiting_for)));
+            }
         }
         for (resource, manager) in &view.task_managers {
             self.print(&format!(
@@ -404,8 +443,9 @@ fn readable(text: &str) -> String {
     let text = text
         .replace(&long("src"), "src")
         .replace(&long("sink"), "sink");
-    text.replace(&"01".repeat(16), "#1")
-        .replace(&"02".repeat(16), "#2")
+    (1..=9).fold(text, |text, n| {
+        text.replace(&format!("0{n}").repeat(16), &format!("#{n}"))
+    })
 }
 
 fn describe(effect: &Effect, name: impl Fn(ConnectionId) -> String) -> String {

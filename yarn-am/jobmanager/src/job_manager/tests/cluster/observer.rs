@@ -84,6 +84,7 @@ impl Observer {
                 | ResourceEvent::Nodes { .. },
             )
             | Input::Submit(_)
+            | Input::NoMoreJobs
             | Input::CancelJob { .. }
             | Input::ShutDown { .. }
             | Input::ClientReleased
