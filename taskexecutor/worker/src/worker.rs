@@ -165,7 +165,7 @@ impl Inner {
                 "task {execution} of job {} is none of this program",
                 deployment.job
             );
-            return self.refuse(&deployment, message);
+            return self.refuse(&deployment, FailureClass::FailJob, message);
         };
         let signal = Arc::new(Signal::default());
         let metrics = Arc::new(TaskMetrics::default());
@@ -186,8 +186,10 @@ impl Inner {
         if let Err(error) = self.spawn(&deployment, &name, factory, signal, metrics) {
             lock(&self.tasks).remove(&execution);
             self.exchange.registry().lose(execution, "the task failed");
+            // Short of memory or threads, as it need not be the next time.
             self.refuse(
                 &deployment,
+                FailureClass::Restart,
                 format!("failed to start a thread for the task: {error}"),
             );
         }
@@ -257,13 +259,13 @@ impl Inner {
     }
 
     /// Tells that a task failed that never had a thread.
-    fn refuse(&self, deployment: &TaskDeployment, message: String) {
+    fn refuse(&self, deployment: &TaskDeployment, class: FailureClass, message: String) {
         let update = TaskStateUpdate {
             job: deployment.job,
             execution: deployment.execution,
             state: ExecutionState::Failed,
             cause: Some(FailureCause {
-                class: FailureClass::FailJob,
+                class,
                 operator: None,
                 message,
             }),
