@@ -4,13 +4,16 @@
 //! JobManager's decision, and never made here; what YARN's rules make of it is [`allocation`], a pure part.
 
 pub mod allocation;
+mod doors;
 mod environment;
 pub mod exit_status;
 mod launcher;
+mod manifest;
 mod net;
 mod process;
 mod settings;
 mod staging;
+mod told;
 mod yarn_driver;
 
 pub use process::main;

@@ -1,6 +1,5 @@
 //! The process: reads what YARN and the client tell it, brings the parts up, and ends with the outcome.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::process::ExitCode;
@@ -8,15 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use spindle_cluster::rest::{self, Access, RestConfig};
-use spindle_cluster::{Clock, ClusterDriver, ClusterHandle, Effects, Outcome};
+use spindle_cluster::rest::RestConfig;
+use spindle_cluster::{Clock, ClusterDriver, Effects, Outcome};
 use spindle_common::config::{Config, options};
-use spindle_common::deployment::{
-    CLUSTER_ENTRY, ClusterSpec, SECRET_ENTRY, SUBMISSION_ENTRY, SUBMISSION_FILE,
-};
+use spindle_common::deployment::DeploymentMode;
 use spindle_common::id::FencingToken;
-use spindle_common::job_graph::JobSubmission;
-use spindle_hadoop::conf::Configuration;
 use spindle_hadoop::fs::FileSystem;
 use spindle_hadoop::ipc::ClientConfig;
 use spindle_hadoop::proto::yarn as pb;
@@ -26,24 +21,23 @@ use spindle_hadoop::yarn::{
 };
 use spindle_jobmanager::message::FinalStatus;
 use spindle_jobmanager::{ClusterMode, JobManager, JobManagerConfig};
-use spindle_rpc::{Secret, serve_job_manager};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::allocation::Allocation;
+use crate::doors::{Doors, access};
 use crate::environment::Environment;
 use crate::launcher::Launcher;
+use crate::manifest::Manifest;
+use crate::staging::Leftover;
+use crate::told::Told;
 use crate::yarn_driver::{YarnActor, YarnDriverConfig, YarnDriverError};
-use crate::{net, settings, staging};
+use crate::{net, staging};
 
 const LOG_FILE: &str = "jobmanager.log";
 /// The last inputs of a failed job's JobManager, beside the log.
 const RECORD_FILE: &str = "jobmanager-inputs.jsonl";
 const WORKER_THREADS: usize = 2;
-/// TaskExecutors that may connect at the same instant.
-const ACCEPTED: usize = 64;
 /// The ResourceManager is tried this long in one call; between calls the JobManager's wishes are looked at.
 const RM_ROUND: Duration = Duration::from_secs(5);
 /// TaskExecutors report at least this often: their reports carry the counters that people watch.
@@ -81,42 +75,6 @@ fn start() -> anyhow::Result<()> {
     // What still runs, such as a look-up of a name, must not hold the end up.
     runtime.shutdown_background();
     ended
-}
-
-/// What the client told this process, by its credentials.
-struct Told {
-    spec: ClusterSpec,
-    config: Config,
-    hadoop: Configuration,
-    secret: Secret,
-    submission: JobSubmission,
-}
-
-impl Told {
-    fn read(credentials: &Credentials) -> anyhow::Result<Self> {
-        let entry = |name: &str| {
-            credentials.secret(name).ok_or_else(|| {
-                anyhow!("the credentials have no entry {name}: the client is of another version")
-            })
-        };
-        let spec: ClusterSpec = serde_json::from_slice(entry(CLUSTER_ENTRY)?)
-            .with_context(|| format!("failed to read {CLUSTER_ENTRY} of the credentials"))?;
-        let secret: [u8; 32] = entry(SECRET_ENTRY)?.try_into().map_err(|_| {
-            anyhow!("the entry {SECRET_ENTRY} of the credentials does not have 32 bytes")
-        })?;
-        let submission = match credentials.secret(SUBMISSION_ENTRY) {
-            Some(bytes) => bytes.to_vec(),
-            None => std::fs::read(SUBMISSION_FILE)
-                .with_context(|| format!("failed to read the submission in {SUBMISSION_FILE}"))?,
-        };
-        Ok(Self {
-            config: Config::from_pairs(&spec.config)?,
-            hadoop: Configuration::from_pairs(spec.hadoop.iter().cloned()),
-            secret: Secret::from_bytes(secret),
-            submission: spindle_rpc::job_graph::decode_submission(&submission)?,
-            spec,
-        })
-    }
 }
 
 fn log_to(environment: &Environment, config: &Config) -> anyhow::Result<()> {
@@ -173,34 +131,27 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
     let mut allocation = Allocation::new(environment.node.clone());
     allocation.registered(&registered);
 
-    let parts = Parts {
-        rpc,
-        rest,
-        access: match access(&told, &registered).await {
-            Ok(access) => access,
-            Err(error) => {
-                let outcome = Outcome {
-                    status: FinalStatus::Failed,
-                    diagnostics: format!(
-                        "the ApplicationMaster could not start: {}",
-                        chain(&error)
-                    ),
-                };
-                let status = pb::FinalApplicationStatus::AppFailed;
-                master.finish(status, &outcome.diagnostics, "").await?;
-                return Ok(());
-            }
-        },
+    let access = match access(&told, &registered).await {
+        Ok(access) => access,
+        Err(error) => {
+            let diagnostics = format!("the ApplicationMaster could not start: {}", chain(&error));
+            let status = pb::FinalApplicationStatus::AppFailed;
+            master.finish(status, &diagnostics, "").await?;
+            return Ok(());
+        }
     };
 
     let fencing = FencingToken(u64::from(attempt.attempt));
-    let mode = ClusterMode::PerJob {
-        attached: told.spec.attached,
+    let attached = told.spec.attached;
+    let mode = match &told.spec.mode {
+        DeploymentMode::PerJob => ClusterMode::PerJob { attached },
+        DeploymentMode::Session => ClusterMode::Session,
+        DeploymentMode::Application { .. } => ClusterMode::PerJob { attached },
     };
     let mut settings = JobManagerConfig::of(&told.config, mode, fencing);
     settings.heartbeat_interval = settings.heartbeat_interval.min(REPORT_INTERVAL);
     let machine = JobManager::new(settings);
-    let (driver, handle) = ClusterDriver::new(machine, Clock::start());
+    let (driver, cluster) = ClusterDriver::new(machine, Clock::start());
     let yarn = told.config.yarn();
     let task_manager = told.config.task_manager();
     let launcher = Launcher {
@@ -225,47 +176,77 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
             ..FailoverPolicy::default()
         },
     );
+    let manifest = Arc::new(Manifest::new(fs.clone(), &told.spec.staging)?);
     let (mut actor, resources) = YarnActor::new(
         master,
         registration,
         nodes,
         allocation,
         launcher,
+        Arc::clone(&manifest),
         YarnDriverConfig {
             calm: yarn.heartbeat_interval,
             waiting: yarn.request_interval,
         },
-        handle.resource_events(),
-        handle.watch(),
+        cluster.resource_events(),
+        cluster.watch(),
     );
-    let removal = fs.clone();
+    if attempt.attempt > 1 {
+        // Jobs start from their beginning: what an attempt before this left half done is in their way.
+        match manifest.left_by_others().await {
+            Ok(leftovers) => staging::remove(fs.clone(), leftovers).await,
+            Err(error) => tracing::warn!(error = report(&error), "the manifest cannot be read"),
+        }
+    }
+    let removal = (fs.clone(), Arc::clone(&manifest));
     let effects = Effects {
         resources: Box::new(resources),
-        remove_staging: Box::new(move |_, directories| {
-            Box::pin(staging::remove(removal.clone(), directories))
+        remove_staging: Box::new(move |job, directories| {
+            let (fs, manifest) = removal.clone();
+            Box::pin(async move {
+                staging::remove(fs, Leftover::of_job(job, directories)).await;
+                manifest.forget(job);
+            })
         }),
         record: Some(environment.log_dir.join(RECORD_FILE)),
     };
 
+    let noted = Arc::clone(&manifest);
+    let known = cluster.watch();
+    let handle = cluster
+        .clone()
+        .with_before_submission(Arc::new(move |submission| {
+            let manifest = Arc::clone(&noted);
+            // A submission that comes twice must not bring back what is removed already.
+            if !known.borrow().jobs.contains_key(&submission.job) {
+                manifest.note(submission.job, &submission.graph);
+            }
+            Box::pin(async move { manifest.write_or_warn().await })
+        }));
     let mut doors = JoinSet::new();
-    parts.open(
+    Doors { rpc, rest }.open(
         &mut doors,
         &handle,
-        &told,
+        told.secret.clone(),
         fencing,
-        environment.proxy_base.clone(),
+        RestConfig {
+            name: told.spec.name.clone(),
+            access,
+            proxy_base: environment.proxy_base.clone(),
+            accepts_jobs: told.spec.mode == DeploymentMode::Session,
+            log_directory: Some(environment.log_dir.clone()),
+            configuration: told.spec.config.clone(),
+        },
     );
-    let sinks: Vec<String> = {
-        let vertices = told.submission.graph.vertices.iter();
-        vertices
-            .flat_map(|vertex| vertex.staging.iter().cloned())
-            .collect()
-    };
-    if attempt.attempt > 1 {
-        // The job starts from its beginning: what an attempt before this left half done is in its way.
-        staging::remove(fs.clone(), sinks.clone()).await;
+    if let Some(submission) = told.submission {
+        manifest.note(submission.job, &submission.graph);
+        manifest.is_written().await;
+        if attempt.attempt > 1 {
+            // The client may have been killed before it wrote the manifest.
+            staging::remove(fs.clone(), manifest.leftovers()).await;
+        }
+        cluster.submit(submission).await?;
     }
-    handle.submit(told.submission).await?;
 
     let mut terminated = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     let over = tokio::select! {
@@ -284,14 +265,12 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
             },
         },
         Over::Attempt(_) | Over::Terminated => {
-            let mut directories = sinks;
-            directories.push(told.spec.staging);
             let last = async {
                 let (hadoop, user) = (&told.hadoop, &told.spec.user);
                 while !staging::application_is_over(hadoop, user, attempt.application).await {
                     tokio::time::sleep(LAST_PAUSE).await;
                 }
-                staging::remove(fs, directories).await;
+                remove_all(fs, &manifest, told.spec.staging).await;
             };
             drop(tokio::time::timeout(LAST_MOMENTS, last).await);
             return match over {
@@ -308,9 +287,17 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
         .finish(&outcome)
         .await
         .context("failed to report the outcome to the ResourceManager")?;
-    staging::remove(fs, vec![told.spec.staging]).await;
+    remove_all(fs, &manifest, told.spec.staging).await;
     tracing::info!("ApplicationMaster ends");
     Ok(())
+}
+
+/// Removes what the application leaves outside its containers.
+async fn remove_all(fs: FileSystem, manifest: &Manifest, staging: String) {
+    manifest.close().await;
+    let mut leftovers = manifest.leftovers();
+    leftovers.push(Leftover::Whole(staging));
+    staging::remove(fs, leftovers).await;
 }
 
 enum Over {
@@ -318,72 +305,6 @@ enum Over {
     Attempt(YarnDriverError),
     Terminated,
     Door(Result<String, tokio::task::JoinError>),
-}
-
-/// The servers, bound but not yet answering.
-struct Parts {
-    rpc: TcpListener,
-    rest: TcpListener,
-    access: Access,
-}
-
-impl Parts {
-    /// Lets TaskExecutors and people in. A server that ends tells why.
-    fn open(
-        self,
-        doors: &mut JoinSet<String>,
-        handle: &ClusterHandle,
-        told: &Told,
-        fencing: FencingToken,
-        proxy_base: Option<String>,
-    ) {
-        let (accepted, mut streams) = mpsc::channel(ACCEPTED);
-        let serving = serve_job_manager(self.rpc, told.secret.clone(), fencing, accepted);
-        doors.spawn(async move {
-            match serving.await {
-                Ok(()) => "the server for TaskExecutors ended".to_owned(),
-                Err(error) => report(&error),
-            }
-        });
-        let cluster = handle.clone();
-        doors.spawn(async move {
-            while let Some(stream) = streams.recv().await {
-                if cluster.attach_stream(stream).await.is_err() {
-                    break;
-                }
-            }
-            // The end of the cluster comes before this one's.
-            std::future::pending().await
-        });
-        let config = RestConfig {
-            name: told.spec.name.clone(),
-            access: self.access,
-            proxy_base,
-        };
-        let router = rest::router(handle.clone(), config);
-        doors.spawn(async move {
-            match rest::serve(self.rest, router).await {
-                Ok(()) => "the REST server ended".to_owned(),
-                Err(error) => format!("the REST server ended: {error}"),
-            }
-        });
-    }
-}
-
-async fn access(
-    told: &Told,
-    registered: &pb::RegisterApplicationMasterResponse,
-) -> anyhow::Result<Access> {
-    let mut proxies = BTreeSet::new();
-    for host in settings::proxy_hosts(&told.hadoop)? {
-        proxies.extend(net::addresses(&host).await);
-    }
-    Ok(Access {
-        secret: told.secret.clone(),
-        proxies,
-        owner: told.spec.user.clone(),
-        viewers: settings::viewers(&told.hadoop, &registered.application_ac_ls)?,
-    })
 }
 
 /// An error with its causes, in one line.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use spindle_common::id::JobId;
 use spindle_hadoop::conf::Configuration;
 use spindle_hadoop::fs::{FileSystem, FsError};
 use spindle_hadoop::ipc::ClientConfig;
@@ -10,16 +11,44 @@ use spindle_hadoop::yarn::{
     ApplicationId, FailoverPolicy, ResourceManagerClient, ResourceManagers,
 };
 
+use crate::process::report;
+
 /// Longer than this a removal is not waited for: it is named in the log and stays behind.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Removes directories, side by side; what cannot be removed is said in the log.
-pub(crate) async fn remove(fs: FileSystem, directories: Vec<String>) {
+/// Something that is to be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Leftover {
+    /// A directory with all that is in it.
+    Whole(String),
+    /// The job's part of a directory that jobs share; the directory itself goes with its last part.
+    Part { directory: String, job: JobId },
+}
+
+impl Leftover {
+    /// What a job leaves in the directories of its sinks.
+    pub(crate) fn of_job(job: JobId, directories: impl IntoIterator<Item = String>) -> Vec<Self> {
+        let directories = directories.into_iter();
+        directories
+            .map(|directory| Self::Part { directory, job })
+            .collect()
+    }
+
+    fn directory(&self) -> &str {
+        match self {
+            Self::Whole(directory) | Self::Part { directory, .. } => directory,
+        }
+    }
+}
+
+/// Removes what is left over, side by side; what cannot be removed is said in the log.
+pub(crate) async fn remove(fs: FileSystem, leftovers: Vec<Leftover>) {
     let mut removals = tokio::task::JoinSet::new();
-    for directory in directories {
+    for leftover in leftovers {
         let fs = fs.clone();
         removals.spawn(async move {
-            match tokio::time::timeout(PATIENCE, remove_one(&fs, &directory)).await {
+            let directory = leftover.directory();
+            match tokio::time::timeout(PATIENCE, remove_one(&fs, &leftover)).await {
                 Ok(Ok(existed)) => tracing::info!(directory, existed, "removed staging"),
                 Ok(Err(error)) => {
                     let error: &dyn std::error::Error = &error;
@@ -32,9 +61,18 @@ pub(crate) async fn remove(fs: FileSystem, directories: Vec<String>) {
     while removals.join_next().await.is_some() {}
 }
 
-async fn remove_one(fs: &FileSystem, directory: &str) -> Result<bool, FsError> {
-    let path = fs.resolve(directory)?;
-    fs.delete(&path, true).await
+async fn remove_one(fs: &FileSystem, leftover: &Leftover) -> Result<bool, FsError> {
+    let directory = fs.resolve(leftover.directory())?;
+    match leftover {
+        Leftover::Whole(_) => fs.delete(&directory, true).await,
+        Leftover::Part { job, .. } => {
+            let existed = fs.delete(&directory.join(&job.to_string())?, true).await?;
+            if let Err(error) = fs.delete(&directory, false).await {
+                tracing::debug!(%directory, error = report(&error), "others are at work there");
+            }
+            Ok(existed)
+        }
+    }
 }
 
 /// Whether the ResourceManager says that the application is over: then nobody needs its staging any more. A new attempt would.
@@ -62,4 +100,28 @@ pub(crate) async fn application_is_over(
                 | pb::YarnApplicationState::Finished
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_jobs_part_goes_and_with_the_last_part_the_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let shared = directory.path().join("shared");
+        let jobs = [JobId::from_bytes([1; 16]), JobId::from_bytes([2; 16])];
+        for job in jobs {
+            std::fs::create_dir_all(shared.join(job.to_string()).join("0-0")).unwrap();
+        }
+        let conf = Configuration::from_pairs([("fs.defaultFS", "file:///")]);
+        let fs = FileSystem::new(&conf, "alice").unwrap();
+        let uri = format!("file://{}", shared.display());
+        remove(fs.clone(), Leftover::of_job(jobs[0], [uri.clone()])).await;
+        let left = std::fs::read_dir(&shared).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [jobs[1].to_string().as_str()]);
+        remove(fs, Leftover::of_job(jobs[1], [uri])).await;
+        assert!(!shared.exists() && directory.path().exists());
+    }
 }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::allocation::{Allocation, Held};
 use crate::launcher::Launcher;
+use crate::manifest::Manifest;
 use crate::process::report;
 
 /// Heartbeats are never closer than this.
@@ -70,6 +71,7 @@ pub(crate) struct YarnActor {
     pub(crate) nodes: Arc<NodeManagerClient>,
     pub(crate) allocation: Allocation,
     pub(crate) launcher: Launcher,
+    pub(crate) manifest: Arc<Manifest>,
     pub(crate) config: YarnDriverConfig,
     pub(crate) events: mpsc::UnboundedSender<ResourceEvent>,
     pub(crate) view: watch::Receiver<Arc<View>>,
@@ -98,6 +100,7 @@ impl YarnActor {
         nodes: NodeManagerClient,
         allocation: Allocation,
         launcher: Launcher,
+        manifest: Arc<Manifest>,
         config: YarnDriverConfig,
         events: mpsc::UnboundedSender<ResourceEvent>,
         view: watch::Receiver<Arc<View>>,
@@ -109,6 +112,7 @@ impl YarnActor {
             nodes: Arc::new(nodes),
             allocation,
             launcher,
+            manifest,
             config,
             events,
             view,
@@ -252,7 +256,10 @@ impl YarnActor {
         };
         tracing::info!(container_id = %resource, node = %held.node, "launching a TaskExecutor");
         let (nodes, slots) = (Arc::clone(&self.nodes), Arc::clone(&self.slots));
+        let manifest = Arc::clone(&self.manifest);
         self.calls.spawn(async move {
+            // Nothing is made before it is written down.
+            manifest.write_or_warn().await;
             let _slot = slots.acquire().await;
             match start(&nodes, &held, request).await {
                 Ok(()) => Call::Started(resource),

@@ -95,6 +95,7 @@ impl<M: ControlPlane> ClusterDriver<M> {
             resources,
             view: view_receiver,
             clock,
+            before_submission: None,
         };
         let driver = Self {
             machine,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use spindle_common::id::JobId;
 use spindle_common::job_graph::JobSubmission;
 use spindle_jobmanager::message::{Input, ResourceEvent, View};
@@ -22,13 +23,23 @@ pub(crate) enum Event {
 #[error("the cluster is over")]
 pub struct ClusterGone;
 
+/// What the process does with a job before the cluster hears of it, such as writing down what the job will make.
+pub type BeforeSubmission = Arc<dyn Fn(&JobSubmission) -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// A running cluster, for those who ask something of it or look at it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ClusterHandle {
     pub(crate) inbox: mpsc::Sender<Event>,
     pub(crate) resources: mpsc::UnboundedSender<ResourceEvent>,
     pub(crate) view: watch::Receiver<Arc<View>>,
     pub(crate) clock: Clock,
+    pub(crate) before_submission: Option<BeforeSubmission>,
+}
+
+impl std::fmt::Debug for ClusterHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterHandle").finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Event {
@@ -41,11 +52,23 @@ impl std::fmt::Debug for Event {
 }
 
 impl ClusterHandle {
+    /// This handle, and all that are cloned from it, with something to do before each submission.
+    #[must_use]
+    pub fn with_before_submission(self, before: BeforeSubmission) -> Self {
+        Self {
+            before_submission: Some(before),
+            ..self
+        }
+    }
+
     /// Hands a job in.
     ///
     /// # Errors
     /// If the cluster is over.
     pub async fn submit(&self, submission: JobSubmission) -> Result<(), ClusterGone> {
+        if let Some(before) = &self.before_submission {
+            before(&submission).await;
+        }
         self.send(Input::Submit(Box::new(submission))).await
     }
 

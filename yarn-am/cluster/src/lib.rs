@@ -14,5 +14,5 @@ pub mod rest;
 pub use clock::Clock;
 pub use connection::TaskExecutorLink;
 pub use driver::{ClusterDriver, ControlPlane, Effects, Outcome, ResourceDriver, StagingRemoval};
-pub use handle::{ClusterGone, ClusterHandle};
+pub use handle::{BeforeSubmission, ClusterGone, ClusterHandle};
 pub use record::{RecordError, Recorded, read_record, replay};
