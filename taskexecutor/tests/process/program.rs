@@ -44,7 +44,7 @@ impl Task for OnlyTask {
         match self.behaviour.as_str() {
             "until told" if Path::new(FINISH).exists() => return Ok(Step::Finished),
             "eats memory" => {
-                self.eaten.push(vec![1; 512 * 1024]);
+                self.eaten.push(vec![1; 256 * 1024]);
             }
             "wants too much at once" => self.eaten.push(vec![1; 1 << 30]),
             "panics" => panic!("out of cheese"),
