@@ -1,5 +1,6 @@
 //! The command line: one file a verb.
 
+mod doctor;
 mod gc;
 mod info;
 mod run;
@@ -33,6 +34,8 @@ enum Verb {
     Run(run::RunArgs),
     /// Prints the plan of a job without running it.
     Info(info::InfoArgs),
+    /// Checks the cluster before you need it.
+    Doctor(doctor::DoctorArgs),
     /// Removes from HDFS what applications have left behind.
     Gc(gc::GcArgs),
 }
@@ -99,6 +102,7 @@ pub(crate) fn main() -> ExitCode {
             (format, run::run(args, &mut Reporter::new(format, start)))
         }
         Verb::Info(args) => (args.format(), info::info(args)),
+        Verb::Doctor(args) => (args.format(), doctor::doctor(args)),
         Verb::Gc(args) => (args.format(), gc::gc(args)),
     };
     match outcome {

@@ -4,6 +4,7 @@
 //! cluster's limits is said before anything is uploaded. This crate decides nothing about running jobs.
 
 mod cli;
+mod doctor;
 mod error;
 mod gc;
 mod job_file;

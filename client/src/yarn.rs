@@ -3,8 +3,10 @@
 mod artifacts;
 mod checks;
 mod cluster;
+pub(crate) mod scheduler;
 mod submission;
 mod user;
+mod waiting;
 mod watch;
 
 use std::path::PathBuf;
@@ -18,7 +20,7 @@ use crate::plan;
 use crate::settings::Settings;
 use artifacts::Artifact;
 use cluster::Cluster;
-pub(crate) use user::applications_of_user;
+pub(crate) use user::{applications_of_user, base};
 
 /// A job's executable, read, and its arguments.
 pub(crate) struct Job {

@@ -12,6 +12,7 @@ use spindle_hadoop::yarn::{
 };
 
 use super::checks::Limits;
+use super::scheduler::RmRest;
 use crate::error::CliError;
 use crate::settings::Settings;
 
@@ -27,6 +28,8 @@ pub(crate) struct Cluster {
     first: ResourceManagerClient,
     /// For an application that is under way: outlasts a restart of the ResourceManager.
     rm: ResourceManagerClient,
+    /// For what only the ResourceManager's web address tells; absent if it has none.
+    pub(crate) rest: Option<RmRest>,
     addresses: Vec<RmAddress>,
     home: FsPath,
 }
@@ -68,6 +71,7 @@ impl Cluster {
             fs,
             first,
             rm,
+            rest: RmRest::new(hadoop, user).ok(),
             addresses,
             home,
         })
@@ -75,17 +79,7 @@ impl Cluster {
 
     /// Directory of all that Spindle keeps for the user: `.spindle` in the home directory, or in `yarn.staging-directory`.
     pub(crate) fn base(&self, settings: &Settings) -> Result<FsPath, CliError> {
-        if let Some(directory) = &settings.yarn.staging_directory {
-            let parent = self.fs.resolve(directory);
-            return parent
-                .and_then(|parent| parent.join(&format!("{}/.spindle", settings.user)))
-                .map_err(|cause| {
-                    CliError::usage("yarn.staging-directory cannot be used").because(cause)
-                });
-        }
-        self.home.join(".spindle").map_err(|cause| {
-            CliError::usage("the home directory in HDFS has no usable name").because(cause)
-        })
+        super::user::base(&self.fs, &self.home, settings)
     }
 
     /// A new application's id, and what the cluster allows it.

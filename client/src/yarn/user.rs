@@ -54,6 +54,28 @@ pub(crate) async fn applications_of_user(
     ))
 }
 
+/// Directory of all that Spindle keeps for the user: `.spindle` in `home`, or in `yarn.staging-directory`.
+///
+/// # Errors
+/// When one of the two cannot be used as a path.
+pub(crate) fn base(
+    fs: &FileSystem,
+    home: &FsPath,
+    settings: &Settings,
+) -> Result<FsPath, CliError> {
+    if let Some(directory) = &settings.yarn.staging_directory {
+        let parent = fs.resolve(directory);
+        return parent
+            .and_then(|parent| parent.join(&format!("{}/.spindle", settings.user)))
+            .map_err(|cause| {
+                CliError::usage("yarn.staging-directory cannot be used").because(cause)
+            });
+    }
+    home.join(".spindle").map_err(|cause| {
+        CliError::usage("the home directory in HDFS has no usable name").because(cause)
+    })
+}
+
 fn life(report: &ApplicationReport, ours: &str) -> Life {
     match report.yarn_application_state() {
         YarnApplicationState::Finished

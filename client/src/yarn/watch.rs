@@ -9,6 +9,7 @@ use spindle_hadoop::proto::yarn::{
 
 use super::cluster::Cluster;
 use super::submission::Application;
+use super::waiting;
 use crate::error::{CliError, Exit};
 use crate::output::{Event, Reporter};
 use crate::rest::{JobDetails, JobResult, RestClient};
@@ -152,7 +153,7 @@ impl Watch<'_> {
                     if report.yarn_application_state() == YarnApplicationState::Accepted
                         && since.elapsed() > PATIENCE
                     {
-                        self.waits_for(&report);
+                        self.waits_for(&report).await;
                     }
                 }
             }
@@ -186,10 +187,11 @@ impl Watch<'_> {
         }
     }
 
-    fn waits_for(&mut self, report: &ApplicationReport) {
-        let reason = waiting_for(report.diagnostics());
-        if reason != self.waiting && !reason.is_empty() {
-            self.waiting.clone_from(&reason);
+    async fn waits_for(&mut self, report: &ApplicationReport) {
+        let words = waiting_for(report.diagnostics());
+        if words != self.waiting && !words.is_empty() {
+            let reason = waiting::reason(self.cluster.rest.as_ref(), report, &words).await;
+            self.waiting = words;
             let application_id = self.application.id.to_string();
             self.reporter.event(&Event::Accepted {
                 application_id,
