@@ -10,14 +10,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use spindle_common::execution::{FailureCause, FailureClass};
+use spindle_common::execution::{FailureCause, FailureClass, JobStatus};
 use spindle_common::gateway::{TaskExecutorRegistration, TaskExecutorReport, ToJobManager};
-use spindle_common::id::{FencingToken, NodeName, ResourceId};
+use spindle_common::id::{FencingToken, JobId, NodeName, ResourceId};
 use spindle_common::time::MonoTime;
 
 use super::script::job;
 use super::submission;
-use crate::config::{ClusterMode, JobManagerConfig};
+use crate::config::{ClusterMode, JobManagerConfig, ResourceLimits};
 use crate::job_manager::JobManager;
 use crate::machine::{Machine, Outbox};
 use crate::message::{
@@ -48,7 +48,10 @@ enum Action {
     RefuseSlots(usize),
     RepeatMessage(usize),
     Impostor(usize),
-    Cancel,
+    IgnoreCommit(usize),
+    Cancel(usize),
+    /// Another job with this many subtasks; not in per-job mode.
+    Submit(u32),
 }
 
 fn benign() -> impl Strategy<Value = Action> {
@@ -60,6 +63,7 @@ fn benign() -> impl Strategy<Value = Action> {
         8 => any::<usize>().prop_map(Action::Work),
         3 => any::<usize>().prop_map(Action::World),
         1 => (0_u64..1500).prop_map(Action::Wait),
+        1 => (1_u32..4).prop_map(Action::Submit),
     ]
 }
 
@@ -76,7 +80,8 @@ fn fault() -> impl Strategy<Value = Action> {
         1 => any::<usize>().prop_map(Action::RefuseSlots),
         3 => any::<usize>().prop_map(Action::RepeatMessage),
         2 => any::<usize>().prop_map(Action::Impostor),
-        1 => Just(Action::Cancel),
+        1 => any::<usize>().prop_map(Action::IgnoreCommit),
+        1 => any::<usize>().prop_map(Action::Cancel),
         1 => (0_u64..20_000).prop_map(Action::Wait),
     ]
 }
@@ -95,6 +100,8 @@ struct Cluster {
     config: JobManagerConfig,
     now: MonoTime,
     pending: u32,
+    /// Jobs handed in.
+    jobs: u8,
     next: u64,
     places: BTreeMap<ResourceId, Place>,
     executors: BTreeMap<ConnectionId, Executor>,
@@ -109,10 +116,11 @@ impl Cluster {
     fn new(config: JobManagerConfig, parallelism: u32) -> Self {
         let mut this = Self {
             manager: JobManager::new(config.clone()),
-            observer: Observer::new(parallelism, config.slots_per_task_manager),
+            observer: Observer::new(&config),
             config,
             now: MonoTime::ZERO,
             pending: 0,
+            jobs: 0,
             next: 0,
             places: BTreeMap::new(),
             executors: BTreeMap::new(),
@@ -121,8 +129,14 @@ impl Cluster {
             effects: Vec::new(),
         };
         this.input(Input::Resource(ResourceEvent::Nodes { count: 3 }));
-        this.input(Input::Submit(Box::new(submission(parallelism, 1))));
+        this.submit(parallelism);
         this
+    }
+
+    fn submit(&mut self, parallelism: u32) {
+        self.jobs += 1;
+        let submission = submission(parallelism, self.jobs);
+        self.input(Input::Submit(Box::new(submission)));
     }
 
     fn input(&mut self, input: Input) {
@@ -136,7 +150,7 @@ impl Cluster {
             self.observer.effect(effect);
         }
         let view = self.manager.view();
-        self.observer.after(&input, &effects, &view);
+        self.observer.after(self.now, &input, &effects, &view);
         if self.observer.terminated.is_some() {
             assert_eq!(
                 self.manager.deadline(),
@@ -331,7 +345,7 @@ impl Cluster {
             }
             Action::KillWorker(n) => {
                 if let Some(c) = pick(&self.connections(alive), n) {
-                    self.executors.get_mut(&c).unwrap().lose_worker();
+                    self.executors.get_mut(&c).unwrap().lose_worker(n);
                 }
             }
             Action::FailStart(n) => {
@@ -376,6 +390,19 @@ impl Cluster {
                     self.executors.get_mut(&c).unwrap().ignores_cancel = true;
                 }
             }
+            Action::IgnoreCommit(n) => {
+                if let Some(c) = pick(&self.connections(alive), n) {
+                    self.executors.get_mut(&c).unwrap().ignores_commit = true;
+                }
+            }
+            Action::Submit(parallelism) => match self.config.mode {
+                ClusterMode::Session | ClusterMode::Application { .. } if self.jobs < 5 => {
+                    self.submit(parallelism);
+                }
+                ClusterMode::PerJob { .. }
+                | ClusterMode::Session
+                | ClusterMode::Application { .. } => {}
+            },
             Action::RefuseSlots(n) => {
                 if let Some(c) = pick(&self.connections(alive), n) {
                     self.executors.get_mut(&c).unwrap().refusals += 1;
@@ -425,8 +452,8 @@ impl Cluster {
                 });
                 self.observer.refused(connection, &self.effects);
             }
-            Action::Cancel => self.input(Input::CancelJob {
-                job: job(1),
+            Action::Cancel(n) => self.input(Input::CancelJob {
+                job: job(1 + (n % usize::from(self.jobs)) as u8),
                 reason: "by chance".to_owned(),
             }),
         }
@@ -434,10 +461,26 @@ impl Cluster {
 
     /// From now on all goes well, but what is broken stays broken. Answers how the cluster ended.
     fn go_well(&mut self) -> FinalStatus {
-        for _ in 0..1000 {
+        if matches!(self.config.mode, ClusterMode::Application { .. }) {
+            self.input(Input::NoMoreJobs);
+        }
+        let mut idle = 0;
+        for _ in 0..3000 {
             if let Some(status) = self.observer.terminated {
                 self.after_the_end();
                 return status;
+            }
+            if self.config.mode == ClusterMode::Session && self.observer.all_jobs_are_over() {
+                idle += 1;
+                // What hangs is silent for ten seconds before it is given up, or it starts for a minute.
+                if idle == 200 {
+                    let view = self.manager.view();
+                    assert!(view.task_managers.is_empty(), "idle: {view:?}");
+                    assert_eq!((view.containers_pending, view.containers_starting), (0, 0));
+                    self.input(Input::ShutDown {
+                        reason: "no job is left".to_owned(),
+                    });
+                }
             }
             if self.pending > 0 {
                 self.grant(self.pending);
@@ -463,7 +506,7 @@ impl Cluster {
             self.wait(Duration::from_millis(500));
         }
         panic!(
-            "the job never ends: {:#?}\n{:?}",
+            "a job never ends: {:#?}\n{:?}",
             self.manager.view(),
             self.manager
         );
@@ -495,14 +538,29 @@ impl Cluster {
 }
 
 fn config() -> impl Strategy<Value = JobManagerConfig> {
-    (1_u32..3, any::<bool>(), 0_u32..4, 0_u64..3000).prop_map(
-        |(slots, attached, attempts, delay)| JobManagerConfig {
-            mode: ClusterMode::PerJob { attached },
+    let mode = prop_oneof![
+        any::<bool>().prop_map(|attached| ClusterMode::PerJob { attached }),
+        any::<bool>().prop_map(|attached| ClusterMode::Application { attached }),
+        Just(ClusterMode::Session),
+        Just(ClusterMode::Session),
+    ];
+    let limits = prop::option::of(3_u32..8).prop_map(|slots| ResourceLimits {
+        slots,
+        ..ResourceLimits::default()
+    });
+    let of_session = (limits, 500_u64..20_000, 1_u32..4, 0.0_f64..6.0);
+    (mode, 1_u32..4, 0_u32..4, 0_u64..3000, of_session).prop_map(
+        |(mode, slots, attempts, delay, (limits, idle, capacity, rate))| JobManagerConfig {
+            mode,
             slots_per_task_manager: slots,
             restart: RestartConfig::FixedDelay {
                 attempts,
                 delay: Duration::from_millis(delay),
             },
+            limits,
+            idle_timeout: Duration::from_millis(idle),
+            job_store_capacity: capacity,
+            start_failure_rate: rate,
             ..JobManagerConfig::default()
         },
     )
@@ -512,7 +570,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn whatever_breaks_the_job_ends_and_no_rule_is_broken(
+    fn whatever_breaks_all_jobs_end_and_no_rule_is_broken(
         config in config(),
         parallelism in 1_u32..4,
         actions in prop::collection::vec(prop_oneof![12 => benign().boxed(), 1 => fault().boxed()], 0..300),
@@ -526,7 +584,7 @@ proptest! {
     }
 
     #[test]
-    fn when_nothing_breaks_the_job_succeeds_at_the_first_attempt(
+    fn when_nothing_breaks_all_jobs_succeed_at_the_first_attempt(
         config in config(),
         parallelism in 1_u32..4,
         actions in prop::collection::vec(benign(), 0..100),
@@ -538,7 +596,16 @@ proptest! {
                 cluster.act(action);
             }
         }
-        prop_assert_eq!(cluster.go_well(), FinalStatus::Succeeded);
-        prop_assert_eq!(cluster.manager.view().jobs[&job(1)].restarts, 0);
+        let status = cluster.go_well();
+        let all = cluster.observer.statuses();
+        // What the limits leave no room for fails, and nothing else.
+        let fits = |(job, _): &(JobId, JobStatus)| cluster.observer.fits(*job);
+        for (job, status) in all.iter().filter(|of| fits(of)) {
+            prop_assert_eq!(*status, JobStatus::Finished, "job {}", job);
+        }
+        if all.iter().all(fits) {
+            prop_assert_eq!(status, FinalStatus::Succeeded);
+        }
+        prop_assert!(cluster.manager.view().jobs.values().all(|job| job.restarts == 0));
     }
 }

@@ -7,9 +7,7 @@ use spindle_common::gateway::{
     TaskExecutorRegistration, TaskExecutorReport, TaskMetricsSnapshot, TaskStateUpdate,
     ToJobManager, ToTaskExecutor,
 };
-use spindle_common::id::{AllocationId, ExecutionAttemptId, JobVertexId, ResourceId};
-
-use crate::job_manager::tests::script::job;
+use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId, JobVertexId, ResourceId};
 
 pub(super) struct Executor {
     pub(super) resource: ResourceId,
@@ -17,12 +15,13 @@ pub(super) struct Executor {
     /// Nothing goes in or out any more, though the stream is open.
     pub(super) silent: bool,
     pub(super) ignores_cancel: bool,
+    pub(super) ignores_commit: bool,
     /// How many slot requests it will refuse.
     pub(super) refusals: u32,
     pub(super) inbox: VecDeque<ToTaskExecutor>,
     outbox: VecDeque<ToJobManager>,
-    slots: BTreeMap<u32, AllocationId>,
-    tasks: BTreeMap<ExecutionAttemptId, (AllocationId, ExecutionState)>,
+    slots: BTreeMap<u32, (AllocationId, JobId)>,
+    tasks: BTreeMap<(JobId, ExecutionAttemptId), (AllocationId, ExecutionState)>,
 }
 
 impl Executor {
@@ -32,6 +31,7 @@ impl Executor {
             alive: true,
             silent: false,
             ignores_cancel: false,
+            ignores_commit: false,
             refusals: 0,
             inbox: VecDeque::new(),
             outbox: VecDeque::from([ToJobManager::Register(registration)]),
@@ -86,7 +86,7 @@ impl Executor {
                         cause: lost("the worker does not start"),
                     }
                 } else {
-                    self.slots.insert(request.slot, allocation);
+                    self.slots.insert(request.slot, (allocation, job));
                     ToJobManager::OfferSlot {
                         allocation,
                         job,
@@ -95,34 +95,38 @@ impl Executor {
                 });
             }
             Some(ToTaskExecutor::FreeSlot { allocation }) => {
-                self.slots.retain(|_, held| *held != allocation);
+                self.slots.retain(|_, (held, _)| *held != allocation);
                 self.tasks.retain(|_, (held, _)| *held != allocation);
             }
             Some(ToTaskExecutor::SubmitTask(task)) => {
                 // Else its worker was lost while the task was on its way.
-                if self.slots.values().any(|held| *held == task.allocation) {
+                let slot = (task.allocation, task.job);
+                if self.slots.values().any(|held| *held == slot) {
                     let state = ExecutionState::Deploying;
-                    let runs = self.tasks.iter().any(|(id, (_, state))| {
-                        (id.vertex, id.subtask) == (task.execution.vertex, task.execution.subtask)
-                            && !state.is_terminal()
+                    let place = |job, id: ExecutionAttemptId| (job, id.vertex, id.subtask);
+                    let runs = self.tasks.iter().any(|((job, id), (_, state))| {
+                        place(*job, *id) == place(task.job, task.execution) && !state.is_terminal()
                     });
                     assert!(!runs, "two attempts of one subtask run: {}", task.execution);
-                    self.tasks.insert(task.execution, (task.allocation, state));
+                    let key = (task.job, task.execution);
+                    self.tasks.insert(key, (task.allocation, state));
                 }
             }
-            Some(ToTaskExecutor::CancelTask { execution, .. }) => {
+            Some(ToTaskExecutor::CancelTask { job, execution }) => {
                 if !self.ignores_cancel {
-                    self.enter(execution, ExecutionState::Canceled, None);
+                    self.enter((job, execution), ExecutionState::Canceled, None);
                 }
             }
-            Some(ToTaskExecutor::CommitTask { execution, .. }) => {
-                if let Some((_, state)) = self.tasks.get(&execution) {
+            Some(ToTaskExecutor::CommitTask { job, execution }) => {
+                if let Some((_, state)) = self.tasks.get(&(job, execution)) {
                     let ended = state.is_terminal();
                     assert!(
                         ended || *state == ExecutionState::AwaitingCommit,
                         "{execution} is to commit though it is {state:?}"
                     );
-                    self.enter(execution, ExecutionState::Finished, None);
+                    if !self.ignores_commit {
+                        self.enter((job, execution), ExecutionState::Finished, None);
+                    }
                 }
             }
             Some(ToTaskExecutor::ShutDown { .. }) => return true,
@@ -133,11 +137,11 @@ impl Executor {
 
     fn enter(
         &mut self,
-        execution: ExecutionAttemptId,
+        (job, execution): (JobId, ExecutionAttemptId),
         state: ExecutionState,
         cause: Option<FailureCause>,
     ) {
-        let Some((_, old)) = self.tasks.get_mut(&execution) else {
+        let Some((_, old)) = self.tasks.get_mut(&(job, execution)) else {
             return;
         };
         if old.is_terminal() {
@@ -146,7 +150,7 @@ impl Executor {
         *old = state;
         self.outbox
             .push_back(ToJobManager::TaskState(TaskStateUpdate {
-                job: job(1),
+                job,
                 execution,
                 state,
                 cause,
@@ -155,7 +159,7 @@ impl Executor {
             }));
     }
 
-    fn running(&self) -> Vec<(ExecutionAttemptId, ExecutionState)> {
+    fn running(&self) -> Vec<((JobId, ExecutionAttemptId), ExecutionState)> {
         let tasks = self.tasks.iter().map(|(id, (_, state))| (*id, *state));
         tasks.filter(|(_, state)| !state.is_terminal()).collect()
     }
@@ -167,7 +171,7 @@ impl Executor {
             return;
         }
         let (task, state) = running[n % running.len()];
-        let is_sink = task.vertex == JobVertexId::of_uid("sink");
+        let is_sink = task.1.vertex == JobVertexId::of_uid("sink");
         let next = match state {
             ExecutionState::Deploying => ExecutionState::Initializing,
             ExecutionState::Initializing => ExecutionState::Running,
@@ -198,14 +202,17 @@ impl Executor {
         }
     }
 
-    pub(super) fn lose_worker(&mut self) {
+    /// One of its jobs loses its worker.
+    pub(super) fn lose_worker(&mut self, n: usize) {
         if self.slots.is_empty() {
             return;
         }
-        self.slots.clear();
-        self.tasks.clear();
+        let slots: Vec<_> = self.slots.values().collect();
+        let (_, job) = *slots[n % slots.len()];
+        self.slots.retain(|_, (_, of)| *of != job);
+        self.tasks.retain(|(of, _), _| *of != job);
         self.outbox.push_back(ToJobManager::WorkerLost {
-            job: job(1),
+            job,
             cause: lost("killed by signal 9"),
         });
     }

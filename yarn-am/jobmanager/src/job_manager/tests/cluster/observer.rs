@@ -1,44 +1,67 @@
 //! What the JobManager may know, seen at its border, and the rules that its effects have to keep.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use spindle_common::execution::{ExecutionState, JobStatus};
 use spindle_common::gateway::{TaskDeployment, ToJobManager, ToTaskExecutor};
-use spindle_common::id::{AllocationId, ExecutionAttemptId, JobVertexId, ResourceId};
+use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId, JobVertexId, ResourceId};
+use spindle_common::time::MonoTime;
 
-use crate::job_manager::tests::script::job;
+use crate::config::{ClusterMode, JobManagerConfig};
 use crate::message::{
-    ConnectionId, Effect, FinalStatus, Input, ResourceEffect, ResourceEvent, View,
+    ConnectionId, Effect, FinalStatus, Input, ResourceEffect, ResourceEvent, Transition, View,
 };
 
 #[derive(Debug)]
 struct Lease {
     connection: ConnectionId,
+    job: JobId,
     offered: bool,
 }
 
 #[derive(Debug)]
-pub(super) struct Observer {
+struct Job {
     parallelism: u32,
+    status: JobStatus,
+    staging_removed: bool,
+}
+
+type Place = (JobId, JobVertexId, u32);
+
+#[derive(Debug)]
+pub(super) struct Observer {
+    mode: ClusterMode,
     slots_per_task_manager: u32,
+    max_containers: Option<u32>,
+    idle_timeout: Duration,
     pub(super) terminated: Option<FinalStatus>,
+    /// Those that were handed in; their ids ascend in the order of submission.
+    jobs: BTreeMap<JobId, Job>,
+    /// The one job that the newest input is about, if it is about one.
+    about: Option<JobId>,
     launched: BTreeSet<ResourceId>,
     registrations: BTreeMap<ConnectionId, ResourceId>,
     registered: BTreeMap<ConnectionId, ResourceId>,
     leases: BTreeMap<AllocationId, Lease>,
     /// The attempts that run or may run.
-    running: BTreeMap<(JobVertexId, u32), (ExecutionAttemptId, AllocationId, ConnectionId)>,
-    newest: BTreeMap<(JobVertexId, u32), u32>,
-    reported: BTreeMap<ExecutionAttemptId, ExecutionState>,
-    staging_removed: bool,
+    running: BTreeMap<Place, (ExecutionAttemptId, AllocationId, ConnectionId)>,
+    newest: BTreeMap<Place, u32>,
+    reported: BTreeMap<(JobId, ExecutionAttemptId), ExecutionState>,
+    idle_since: BTreeMap<ResourceId, MonoTime>,
 }
 
 impl Observer {
-    pub(super) fn new(parallelism: u32, slots_per_task_manager: u32) -> Self {
+    pub(super) fn new(config: &JobManagerConfig) -> Self {
+        let slots = config.slots_per_task_manager;
         Self {
-            parallelism,
-            slots_per_task_manager,
+            mode: config.mode,
+            slots_per_task_manager: slots,
+            max_containers: config.limits.slots.map(|most| most / slots),
+            idle_timeout: config.idle_timeout,
             terminated: None,
+            jobs: BTreeMap::new(),
+            about: None,
             launched: BTreeSet::new(),
             registrations: BTreeMap::new(),
             registered: BTreeMap::new(),
@@ -46,7 +69,7 @@ impl Observer {
             running: BTreeMap::new(),
             newest: BTreeMap::new(),
             reported: BTreeMap::new(),
-            staging_removed: false,
+            idle_since: BTreeMap::new(),
         }
     }
 
@@ -63,7 +86,24 @@ impl Observer {
         assert!(told || ended, "an impostor's stream stays open");
     }
 
+    pub(super) fn all_jobs_are_over(&self) -> bool {
+        self.jobs.values().all(|job| job.status.is_terminal())
+    }
+
+    pub(super) fn statuses(&self) -> Vec<(JobId, JobStatus)> {
+        let jobs = self.jobs.iter();
+        jobs.map(|(&id, job)| (id, job.status)).collect()
+    }
+
+    /// Whether the limits leave room for a job.
+    pub(super) fn fits(&self, job: JobId) -> bool {
+        let needed = self.jobs[&job].parallelism;
+        self.max_containers
+            .is_none_or(|most| needed <= most * self.slots_per_task_manager)
+    }
+
     pub(super) fn before(&mut self, input: &Input) {
+        self.about = None;
         match input {
             Input::TaskExecutor {
                 connection,
@@ -78,14 +118,23 @@ impl Observer {
                     self.launched.remove(resource);
                 }
             }
+            Input::Submit(submission) => {
+                self.about = Some(submission.job);
+                if self.terminated.is_none() {
+                    self.jobs.entry(submission.job).or_insert(Job {
+                        parallelism: submission.graph.slots(),
+                        status: JobStatus::Created,
+                        staging_removed: false,
+                    });
+                }
+            }
+            Input::CancelJob { job, .. } => self.about = Some(*job),
             Input::Resource(
                 ResourceEvent::Allocated(_)
                 | ResourceEvent::Refused { .. }
                 | ResourceEvent::Nodes { .. },
             )
-            | Input::Submit(_)
             | Input::NoMoreJobs
-            | Input::CancelJob { .. }
             | Input::ShutDown { .. }
             | Input::ClientReleased
             | Input::Tick => {}
@@ -101,31 +150,40 @@ impl Observer {
             return;
         }
         match message {
-            ToJobManager::OfferSlot { allocation, .. } => {
+            ToJobManager::OfferSlot {
+                allocation, job, ..
+            } => {
+                self.about = Some(*job);
                 if let Some(lease) = self.leases.get_mut(allocation)
                     && lease.connection == connection
                 {
                     lease.offered = true;
                 }
             }
-            ToJobManager::SlotUnavailable { allocation, .. } => {
+            ToJobManager::SlotUnavailable {
+                allocation, job, ..
+            } => {
+                self.about = Some(*job);
                 self.leases.remove(allocation);
             }
-            ToJobManager::WorkerLost { .. } => {
+            ToJobManager::WorkerLost { job, .. } => {
+                self.about = Some(*job);
                 self.leases
-                    .retain(|_, lease| lease.connection != connection);
+                    .retain(|_, lease| lease.connection != connection || lease.job != *job);
                 let leases = &self.leases;
                 self.running.retain(|_, (_, a, _)| leases.contains_key(a));
             }
             ToJobManager::TaskState(update) => {
+                self.about = Some(update.job);
                 let id = update.execution;
-                let place = (id.vertex, id.subtask);
+                let place = (update.job, id.vertex, id.subtask);
                 let runs = self.running.get(&place);
                 if !runs.is_some_and(|(runs, _, on)| *runs == id && *on == connection) {
                     return;
                 }
                 // An old message that comes again tells nothing.
-                let reported = self.reported.entry(id).or_insert(update.state);
+                let reported = self.reported.entry((update.job, id));
+                let reported = reported.or_insert(update.state);
                 *reported = update.state.max(*reported);
                 if update.state.is_terminal() {
                     self.running.remove(&place);
@@ -153,39 +211,82 @@ impl Observer {
         self.launched.remove(resource);
     }
 
+    /// Slots that jobs want that are not over.
+    fn wanted(&self) -> u32 {
+        let alive = self.jobs.values().filter(|job| !job.status.is_terminal());
+        alive.map(|job| job.parallelism).sum()
+    }
+
+    fn touches(&self, job: JobId, effect: &Effect) {
+        let alone = self.about.is_none_or(|about| about == job);
+        assert!(alone, "what is about {:?} does {effect:?}", self.about);
+    }
+
     pub(super) fn effect(&mut self, effect: &Effect) {
         assert_eq!(self.terminated, None, "{effect:?} after the end");
         match effect {
             Effect::Send {
                 connection,
                 message,
-            } => self.sent(*connection, message),
+            } => {
+                match message {
+                    ToTaskExecutor::CancelTask { job, .. } => self.touches(*job, effect),
+                    ToTaskExecutor::FreeSlot { allocation } => {
+                        if let Some(lease) = self.leases.get(allocation) {
+                            self.touches(lease.job, effect);
+                        }
+                    }
+                    ToTaskExecutor::Registered { .. }
+                    | ToTaskExecutor::RequestSlot(_)
+                    | ToTaskExecutor::SubmitTask(_)
+                    | ToTaskExecutor::CommitTask { .. }
+                    | ToTaskExecutor::ShutDown { .. } => {}
+                }
+                self.sent(*connection, message);
+            }
             Effect::Disconnect { connection, .. } => self.lost(*connection),
             Effect::Resource(ResourceEffect::Launch { resource }) => {
                 let starting = self.launched.len() - self.registered.len();
-                let lacking = self.parallelism as usize - self.leases.len();
+                let lacking = (self.wanted() as usize).saturating_sub(self.leases.len());
                 assert!(
                     starting * (self.slots_per_task_manager as usize) < lacking,
                     "{resource} is launched beside {starting} for {lacking} slots"
                 );
                 assert!(self.launched.insert(resource.clone()), "launched twice");
+                let most = self.max_containers.unwrap_or(u32::MAX);
+                let count = self.launched.len();
+                assert!(count <= most as usize, "{count} containers, beyond {most}");
             }
             Effect::Resource(ResourceEffect::Stop { resource }) => self.lost_resource(resource),
-            Effect::RemoveStaging { .. } => {
+            Effect::RemoveStaging { job, .. } => {
+                let runs = |(of, _, _): &Place| of == job;
                 assert!(
-                    self.running.is_empty(),
+                    !self.running.keys().any(runs),
                     "staging is removed under running tasks"
                 );
-                assert!(!self.staging_removed, "staging is removed twice");
-                self.staging_removed = true;
+                let job = self.jobs.get_mut(job).expect("a job that was handed in");
+                assert!(!job.staging_removed, "staging is removed twice");
+                job.staging_removed = true;
             }
             Effect::Terminate { status, .. } => {
                 assert!(self.leases.is_empty(), "slots are held at the end");
-                assert!(self.staging_removed, "staging stays behind");
+                let mut jobs = self.jobs.values();
+                assert!(jobs.all(|job| job.staging_removed), "staging stays behind");
                 self.terminated = Some(*status);
             }
+            Effect::Transition(Transition::Job { job, to, .. }) => {
+                if *to != JobStatus::Running {
+                    self.touches(*job, effect);
+                }
+                self.jobs.get_mut(job).expect("a job").status = *to;
+            }
+            Effect::Transition(Transition::Task { job, to, .. }) => {
+                if *to > ExecutionState::Deploying {
+                    self.touches(*job, effect);
+                }
+            }
             Effect::Resource(ResourceEffect::Plan(_) | ResourceEffect::Release { .. })
-            | Effect::Transition(_) => {}
+            | Effect::Transition(Transition::TaskManager { .. } | Transition::Stale { .. }) => {}
         }
     }
 
@@ -200,6 +301,7 @@ impl Observer {
                 assert!(self.registered.contains_key(&connection));
                 let lease = Lease {
                     connection,
+                    job: request.job,
                     offered: false,
                 };
                 let before = self.leases.insert(request.allocation, lease);
@@ -207,17 +309,18 @@ impl Observer {
             }
             ToTaskExecutor::FreeSlot { allocation } => {
                 self.leases.remove(allocation);
+                self.running.retain(|_, (_, held, _)| held != allocation);
             }
             ToTaskExecutor::SubmitTask(task) => self.submitted(connection, task),
-            ToTaskExecutor::CommitTask { execution, .. } => {
+            ToTaskExecutor::CommitTask { job, execution } => {
                 for vertex in ["src", "sink"].map(JobVertexId::of_uid) {
-                    for subtask in 0..self.parallelism {
+                    for subtask in 0..self.jobs[job].parallelism {
                         let id = ExecutionAttemptId {
                             vertex,
                             subtask,
                             attempt: execution.attempt,
                         };
-                        let state = self.reported.get(&id);
+                        let state = self.reported.get(&(*job, id));
                         assert!(
                             matches!(
                                 state,
@@ -228,7 +331,11 @@ impl Observer {
                     }
                 }
             }
-            ToTaskExecutor::CancelTask { .. } | ToTaskExecutor::ShutDown { .. } => {}
+            ToTaskExecutor::ShutDown { .. } => {
+                let used = self.leases.values().any(|l| l.connection == connection);
+                assert!(!used, "a TaskManager is shut down that is in use");
+            }
+            ToTaskExecutor::CancelTask { .. } => {}
         }
     }
 
@@ -236,10 +343,12 @@ impl Observer {
         let id = task.execution;
         let lease = self.leases.get(&task.allocation);
         assert!(
-            lease.is_some_and(|lease| lease.offered && lease.connection == connection),
+            lease.is_some_and(|lease| {
+                lease.offered && lease.connection == connection && lease.job == task.job
+            }),
             "{id} is sent to a slot that is not held: {lease:?}"
         );
-        let place = (id.vertex, id.subtask);
+        let place = (task.job, id.vertex, id.subtask);
         let newest = self.newest.insert(place, id.attempt);
         assert!(
             newest < Some(id.attempt),
@@ -252,7 +361,7 @@ impl Observer {
         assert_eq!(before, None, "two attempts of one subtask run");
     }
 
-    pub(super) fn after(&self, input: &Input, effects: &[Effect], view: &View) {
+    pub(super) fn after(&mut self, now: MonoTime, input: &Input, effects: &[Effect], view: &View) {
         if let (Input::Resource(ResourceEvent::Allocated(granted)), None) = (input, self.terminated)
         {
             for container in granted {
@@ -263,42 +372,97 @@ impl Observer {
                 assert_eq!(decided.count(), 1, "{container:?} is launched or released");
             }
         }
-        let Some(job) = view.jobs.get(&job(1)) else {
-            return;
-        };
-        let wanted = if job.status.is_terminal() {
-            0
-        } else {
-            self.parallelism
-        };
-        let lacking = wanted.saturating_sub(self.leases.len() as u32);
+        let lacking = self.wanted().saturating_sub(self.leases.len() as u32);
         let coming = view.containers_pending + view.containers_starting;
         assert!(
             view.containers_pending == 0 || (coming - 1) * self.slots_per_task_manager < lacking,
             "{coming} containers are coming for {lacking} slots"
         );
+        let there = coming + view.task_managers.len() as u32;
+        assert!(
+            self.max_containers.is_none_or(|most| there <= most),
+            "{there} containers are there or asked for"
+        );
+        self.check_jobs(view);
+        self.check_order(effects, view);
+        match (self.terminated, self.mode) {
+            (Some(status), _) => self.check_end(status),
+            (None, ClusterMode::Session | ClusterMode::Application { .. }) => {
+                self.check_idle(now, view);
+            }
+            (None, ClusterMode::PerJob { .. }) => {}
+        }
+    }
+
+    fn check_jobs(&self, view: &View) {
+        let finished = |status: JobStatus| status == JobStatus::Finished;
+        let all = view.jobs.values().all(|job| finished(job.status));
         assert!((0.0..=1.0).contains(&view.progress));
-        assert_eq!(view.progress == 1.0, job.status == JobStatus::Finished);
-        if job.status == JobStatus::Finished {
+        assert_eq!(view.progress == 1.0, all && !view.jobs.is_empty());
+        for (&id, job) in &view.jobs {
+            assert_eq!(job.status, self.jobs[&id].status);
             let attempt = job.tasks[0].execution.attempt;
-            for task in &job.tasks {
+            for task in job.tasks.iter().filter(|_| finished(job.status)) {
                 assert_eq!(task.execution.attempt, attempt);
-                let reported = self.reported.get(&task.execution);
+                let reported = self.reported.get(&(id, task.execution));
                 assert_eq!(reported, Some(&ExecutionState::Finished), "{task:?}");
             }
         }
-        if let Some(status) = self.terminated {
-            let wanted = match job.status {
-                JobStatus::Finished => FinalStatus::Succeeded,
-                JobStatus::Canceled => FinalStatus::Killed,
-                JobStatus::Failed => FinalStatus::Failed,
-                other @ (JobStatus::Created
-                | JobStatus::Running
-                | JobStatus::Restarting
-                | JobStatus::Failing
-                | JobStatus::Cancelling) => panic!("the cluster ended while its job is {other:?}"),
-            };
-            assert_eq!(status, wanted);
+        for (id, job) in self.jobs.iter().filter(|(_, j)| !j.status.is_terminal()) {
+            assert!(view.jobs.contains_key(id), "{job:?} is forgotten");
+        }
+    }
+
+    /// No job gets a slot while one before it lacks some; job ids ascend in the order of submission.
+    fn check_order(&self, effects: &[Effect], view: &View) {
+        for effect in effects {
+            if let Effect::Send {
+                message: ToTaskExecutor::RequestSlot(request),
+                ..
+            } = effect
+            {
+                for (id, before) in view.jobs.range(..request.job) {
+                    let lacks = before.waiting_for.as_deref();
+                    let lacks = lacks.filter(|what| *what != "its workers to start");
+                    assert_eq!(lacks, None, "{} passes {id}", request.job);
+                }
+            }
+        }
+    }
+
+    fn check_idle(&mut self, now: MonoTime, view: &View) {
+        let waits = view.jobs.values().any(|job| job.waiting_for.is_some());
+        let managers = view.task_managers.iter();
+        let idle = managers.filter(|(_, m)| !waits && m.free_slots == m.slots);
+        let since = |(resource, _): (&ResourceId, _)| {
+            let since = self.idle_since.get(resource).copied().unwrap_or(now);
+            (resource.clone(), since)
+        };
+        self.idle_since = idle.map(since).collect();
+        for (resource, since) in &self.idle_since {
+            let idle = now.since(*since);
+            assert!(idle < self.idle_timeout, "{resource} is idle for {idle:?}");
+        }
+    }
+
+    fn check_end(&self, status: FinalStatus) {
+        let ended = |wanted| self.jobs.values().any(|job| job.status == wanted);
+        assert!(
+            self.all_jobs_are_over(),
+            "the cluster ended before its jobs"
+        );
+        let of_jobs = if ended(JobStatus::Failed) {
+            FinalStatus::Failed
+        } else if ended(JobStatus::Canceled) {
+            FinalStatus::Killed
+        } else {
+            FinalStatus::Succeeded
+        };
+        match self.mode {
+            ClusterMode::PerJob { .. } | ClusterMode::Application { .. } => {
+                assert_eq!(status, of_jobs);
+            }
+            ClusterMode::Session => assert_eq!(status, FinalStatus::Succeeded),
         }
     }
 }
