@@ -1,19 +1,23 @@
 //! The command line: one file a verb.
 
+mod argv;
 mod doctor;
 mod gc;
 mod info;
+mod jobs;
 mod run;
+mod session;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use spindle_hadoop::yarn::ApplicationId;
 
 use crate::error::{CliError, Exit};
 use crate::output::{Format, Reporter};
-use crate::settings::Layers;
+use crate::settings::{Layers, Settings};
 
 /// Runs streaming jobs on Hadoop YARN.
 #[derive(Debug, Parser)]
@@ -34,6 +38,14 @@ enum Verb {
     Run(run::RunArgs),
     /// Prints the plan of a job without running it.
     Info(info::InfoArgs),
+    /// Lists the jobs of a session or another application that run.
+    List(jobs::ListArgs),
+    /// Cancels a job.
+    Cancel(jobs::CancelArgs),
+    /// Prints the logs of containers that run.
+    Logs(jobs::LogsArgs),
+    /// Starts, lists, stays with and stops sessions.
+    Session(session::SessionArgs),
     /// Checks the cluster before you need it.
     Doctor(doctor::DoctorArgs),
     /// Removes from HDFS what applications have left behind.
@@ -53,6 +65,30 @@ struct JobArgs {
         allow_hyphen_values = true
     )]
     args: Vec<String>,
+}
+
+/// Which application is meant.
+#[derive(Debug, Args)]
+struct ApplicationArgs {
+    /// The application: -yid APPLICATION [default: the session started last, else the only one there is].
+    #[arg(long = "yid", visible_aliases = ["id", "yarnapplicationId"], value_name = "APPLICATION")]
+    application: Option<ApplicationId>,
+    /// A setting, such as `-D yarn.staging-directory=hdfs:///staging`.
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    define: Vec<String>,
+    /// Directory of `spindle-conf.yaml` [default: $SPINDLE_CONF_DIR, else `conf` beside the installation].
+    #[arg(long, value_name = "DIR")]
+    conf_dir: Option<PathBuf>,
+}
+
+impl ApplicationArgs {
+    fn settings(&self) -> Result<Settings, CliError> {
+        Settings::load(&Layers {
+            conf_dir: self.conf_dir.clone(),
+            define: self.define.clone(),
+            flags: Vec::new(),
+        })
+    }
 }
 
 /// Settings over those of `spindle-conf.yaml`.
@@ -94,7 +130,7 @@ struct OutputArgs {
 pub(crate) fn main() -> ExitCode {
     let start = Instant::now();
     // Clap ends the process itself for --help (0) and for wrong usage (2).
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(argv::rewrite(&Cli::command(), std::env::args_os()));
     log_to_stderr();
     let (format, outcome) = match cli.command {
         Verb::Run(args) => {
@@ -102,6 +138,16 @@ pub(crate) fn main() -> ExitCode {
             (format, run::run(args, &mut Reporter::new(format, start)))
         }
         Verb::Info(args) => (args.format(), info::info(args)),
+        Verb::List(args) => (args.format(), jobs::list(&args)),
+        Verb::Cancel(args) => (args.format(), jobs::cancel(&args)),
+        Verb::Logs(args) => (args.format(), jobs::logs(&args)),
+        Verb::Session(args) => {
+            let format = args.format();
+            (
+                format,
+                session::session(args, &mut Reporter::new(format, start)),
+            )
+        }
         Verb::Doctor(args) => (args.format(), doctor::doctor(args)),
         Verb::Gc(args) => (args.format(), gc::gc(args)),
     };

@@ -26,13 +26,28 @@ pub(crate) enum Format {
 pub(crate) enum Event {
     /// Artifacts are in HDFS.
     Uploaded { bytes: u64, files: usize },
-    /// YARN has the application.
+    /// YARN has the application, or the session has the job.
     Submitted {
         application_id: String,
-        job_id: String,
+        /// Absent where the ApplicationMaster plans.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        job_id: Option<String>,
         tracking_url: String,
         bytes_uploaded: u64,
+        /// Whether the application was there before.
+        #[serde(skip)]
+        to_session: bool,
     },
+    /// The ApplicationMaster has a job that it planned itself.
+    Job { job_id: String, name: String },
+    /// A session can take jobs.
+    Session {
+        application_id: String,
+        name: String,
+        tracking_url: String,
+    },
+    /// Something worth knowing about what was asked for.
+    Remark { text: String },
     /// YARN took it and it waits for its first container.
     Accepted {
         application_id: String,
@@ -73,11 +88,14 @@ pub(crate) enum Event {
         status: String,
         diagnostics: String,
     },
-    /// The client leaves, the job goes on.
+    /// The client leaves, the job or the session goes on.
     Detached {
         application_id: String,
-        job_id: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        job_id: Option<String>,
         reason: String,
+        /// The command that ends it.
+        to_stop: String,
     },
 }
 
@@ -144,13 +162,38 @@ impl Reporter {
                 application_id,
                 job_id,
                 tracking_url,
+                to_session,
                 ..
             } => {
                 self.close_line();
-                out(&format!("Submitted application {application_id}"));
+                if *to_session {
+                    out(&format!("Submitted to session {application_id}"));
+                } else {
+                    out(&format!("Submitted application {application_id}"));
+                }
                 out(&format!("Tracking URL: {tracking_url}"));
+                if let Some(job_id) = job_id {
+                    out(&format!("Job has been submitted with JobID {job_id}"));
+                }
+            }
+            Event::Job { job_id, .. } => {
+                self.close_line();
                 out(&format!("Job has been submitted with JobID {job_id}"));
             }
+            Event::Session {
+                application_id,
+                name,
+                tracking_url,
+            } => {
+                self.note(&format!("session `{name}` is RUNNING"));
+                out(&format!("Session {application_id}"));
+                out(&format!("Tracking URL: {tracking_url}"));
+                err(&format!(
+                    "to submit:  spindle run -t yarn-session -yid {application_id} JOB [ARGS]...\n\
+                     to stop:    spindle session stop -id {application_id}"
+                ));
+            }
+            Event::Remark { text } => self.note(text),
             Event::Accepted { reason, .. } => self.note(&format!(
                 "ACCEPTED: waiting for the ApplicationMaster's container{}",
                 colon(reason)
@@ -203,14 +246,8 @@ impl Reporter {
                 ));
             }
             Event::Detached {
-                application_id,
-                reason,
-                ..
-            } => {
-                self.note(&format!(
-                    "{reason}; the job goes on. To stop it: yarn application -kill {application_id}"
-                ));
-            }
+                reason, to_stop, ..
+            } => self.note(&format!("{reason}. To stop it: {to_stop}")),
         }
     }
 
@@ -308,6 +345,59 @@ fn number(n: u64) -> String {
     grouped
 }
 
+/// A table for people: columns as wide as their widest cell, under a line of headings.
+pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells
+            .map(|cell| cell.chars().count())
+            .chain([headings[column].len()])
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<String> = cells
+            .zip(&widths)
+            .map(|(cell, &width)| format!("{cell:width$}"))
+            .collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(&mut headings.iter().copied())];
+    lines.extend(
+        rows.iter()
+            .map(|row| line(&mut row.iter().map(String::as_str))),
+    );
+    lines.join("\n")
+}
+
+/// A time for people, in UTC, from milliseconds since the epoch.
+pub(crate) fn time(epoch_ms: i64) -> String {
+    let seconds = epoch_ms.div_euclid(1000);
+    let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Years that begin in March have their leap day at the end.
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}",
+        of_day / 3600,
+        of_day / 60 % 60,
+        of_day % 60
+    )
+}
+
 /// Prints what was asked for.
 pub(crate) fn print(text: &str) {
     out(text);
@@ -330,6 +420,27 @@ mod tests {
         assert_eq!(number(1_000_000), "1,000,000");
         assert_eq!(size(512), "512 bytes");
         assert_eq!(size(13_337_000), "13.3 MB");
+    }
+
+    #[test]
+    fn a_table_has_columns_as_wide_as_their_widest_cell() {
+        let rows = [
+            vec!["a".to_owned(), "RUNNING".to_owned()],
+            vec!["a longer name".to_owned(), String::new()],
+        ];
+        assert_eq!(
+            table(&["NAME", "STATE"], &rows),
+            "NAME           STATE\na              RUNNING\na longer name"
+        );
+        assert_eq!(table(&["NAME", "STATE"], &[]), "NAME  STATE");
+    }
+
+    #[test]
+    fn times_are_told_in_utc() {
+        assert_eq!(time(0), "1970-01-01 00:00:00");
+        assert_eq!(time(951_782_399_000), "2000-02-28 23:59:59");
+        assert_eq!(time(951_782_400_000), "2000-02-29 00:00:00");
+        assert_eq!(time(1_795_232_731_999), "2026-11-21 03:45:31");
     }
 
     #[test]

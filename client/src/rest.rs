@@ -3,18 +3,46 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use reqwest::{Method, RequestBuilder};
 use serde::Deserialize;
 use serde_json::Value;
 use spindle_common::id::JobId;
 use spindle_rpc::Secret;
 
-use crate::error::report;
+/// Limit of a request; a submission may have to wait its turn.
+const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The REST API of one JobManager.
+/// The REST API of one JobManager; cheap to clone.
+#[derive(Clone)]
 pub(crate) struct RestClient {
     http: reqwest::Client,
     base: String,
     token: String,
+}
+
+/// Why a request has no answer that can be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RestError {
+    /// Nobody answers, or the connection broke.
+    #[error("no answer from {url}")]
+    Unreachable {
+        url: String,
+        #[source]
+        cause: reqwest::Error,
+    },
+    /// It answered that it will not, in its words.
+    #[error("{message}")]
+    Refused { status: u16, message: String },
+    /// It answered something else than was asked.
+    #[error("the answer of {url} is not understood: {text}")]
+    Nonsense { url: String, text: String },
+}
+
+impl RestError {
+    /// Whether there is no such thing there.
+    pub(crate) const fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
 }
 
 /// The states of a job that are told; Flink has more names among its time stamps.
@@ -28,6 +56,30 @@ const JOB_STATES: [&str; 8] = [
     "FAILED",
     "CANCELED",
 ];
+
+/// A job among others, from `/jobs/overview`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct JobOverview {
+    pub(crate) jid: String,
+    pub(crate) name: String,
+    pub(crate) state: String,
+    /// Milliseconds since the epoch.
+    pub(crate) start_time: i64,
+    /// Milliseconds.
+    pub(crate) duration: i64,
+}
+
+impl JobOverview {
+    pub(crate) fn is_over(&self) -> bool {
+        is_job_over(&self.state)
+    }
+}
+
+/// Whether a job in this state stays in it.
+pub(crate) fn is_job_over(state: &str) -> bool {
+    ["FINISHED", "FAILED", "CANCELED"].contains(&state)
+}
 
 /// What is known of a job, from `/jobs/:id`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -56,12 +108,15 @@ pub(crate) struct JobResult {
 
 impl RestClient {
     /// A client of the JobManager at `base`, such as `http://host:port/`.
-    pub(crate) fn new(base: &str, secret: &Secret) -> Result<Self, String> {
+    pub(crate) fn new(base: &str, secret: &Secret) -> Result<Self, RestError> {
         let http = reqwest::Client::builder()
-            .timeout(Duration::from_secs(5))
+            .timeout(PATIENCE)
             .no_proxy()
             .build()
-            .map_err(|error| report(&error))?;
+            .map_err(|cause| RestError::Unreachable {
+                url: base.to_owned(),
+                cause,
+            })?;
         Ok(Self {
             http,
             base: base.trim_end_matches('/').to_owned(),
@@ -69,37 +124,73 @@ impl RestClient {
         })
     }
 
-    async fn get(&self, path: &str) -> Result<Value, String> {
-        let url = format!("{}{path}", self.base);
-        let response = self
-            .http
-            .get(&url)
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http
+            .request(method, format!("{}{path}", self.base))
             .bearer_auth(&self.token)
-            .send()
-            .await
-            .map_err(|error| report(&error))?;
+    }
+
+    async fn send(&self, path: &str, request: RequestBuilder) -> Result<Value, RestError> {
+        let url = format!("{}{path}", self.base);
+        let unreachable = |cause| RestError::Unreachable {
+            url: url.clone(),
+            cause,
+        };
+        let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
+        let body = response.bytes().await.map_err(unreachable)?;
+        let value = serde_json::from_slice::<Value>(&body);
         if !status.is_success() {
-            return Err(format!("{url} answered {status}"));
+            let message = value.ok().and_then(|value| errors(&value));
+            return Err(RestError::Refused {
+                status: status.as_u16(),
+                message: message.unwrap_or_else(|| format!("{url} answered {status}")),
+            });
         }
-        response.json().await.map_err(|error| report(&error))
+        value.map_err(|error| RestError::Nonsense {
+            url,
+            text: error.to_string(),
+        })
+    }
+
+    async fn get(&self, path: &str) -> Result<Value, RestError> {
+        self.send(path, self.request(Method::GET, path)).await
+    }
+
+    async fn get_as<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, RestError> {
+        serde_json::from_value(self.get(path).await?).map_err(|error| RestError::Nonsense {
+            url: format!("{}{path}", self.base),
+            text: error.to_string(),
+        })
     }
 
     /// The state of a job and its tasks.
-    pub(crate) async fn job(&self, job: JobId) -> Result<JobDetails, String> {
+    pub(crate) async fn job(&self, job: JobId) -> Result<JobDetails, RestError> {
         Ok(details(&self.get(&format!("/jobs/{job}")).await?))
     }
 
+    /// All jobs that the JobManager knows, in Flink's form.
+    pub(crate) async fn overview(&self) -> Result<Vec<JobOverview>, RestError> {
+        #[derive(Deserialize)]
+        struct All {
+            jobs: Vec<JobOverview>,
+        }
+        let All { mut jobs } = self.get_as("/jobs/overview").await?;
+        jobs.sort_by_key(|job| job.start_time);
+        Ok(jobs)
+    }
+
     /// How far a job is, and how it ended if it has. With `release`, the JobManager need not wait for this client any longer.
-    pub(crate) async fn result(&self, job: JobId, release: bool) -> Result<JobResult, String> {
-        let value = self
-            .get(&format!("/jobs/{job}/result?release={release}"))
-            .await?;
-        serde_json::from_value(value).map_err(|error| report(&error))
+    pub(crate) async fn result(&self, job: JobId, release: bool) -> Result<JobResult, RestError> {
+        self.get_as(&format!("/jobs/{job}/result?release={release}"))
+            .await
     }
 
     /// What the collecting sinks of a finished job hold, by name.
-    pub(crate) async fn collected(&self, job: JobId) -> Result<Vec<(String, Vec<Value>)>, String> {
+    pub(crate) async fn collected(
+        &self,
+        job: JobId,
+    ) -> Result<Vec<(String, Vec<Value>)>, RestError> {
         let value = self.get(&format!("/jobs/{job}/collected")).await?;
         let sinks = value.as_object().into_iter().flatten();
         Ok(sinks
@@ -107,23 +198,40 @@ impl RestClient {
             .collect())
     }
 
-    /// Stops a job.
-    pub(crate) async fn cancel(&self, job: JobId) -> Result<(), String> {
-        let url = format!("{}/jobs/{job}/cancel", self.base);
-        let response = self
-            .http
-            .put(&url)
-            .bearer_auth(&self.token)
-            .json(&serde_json::json!({}))
-            .send()
-            .await;
-        let status = response.map_err(|error| report(&error))?.status();
-        if status.is_success() {
-            Ok(())
-        } else {
-            Err(format!("{url} answered {status}"))
+    /// Hands a job over; `submission` is encoded. The same job twice is one job, so a lost answer is asked for again.
+    pub(crate) async fn submit(&self, submission: &[u8]) -> Result<(), RestError> {
+        let once = async || {
+            let request = self
+                .request(Method::POST, "/jobs")
+                .header("content-type", "application/x-protobuf")
+                .body(submission.to_vec());
+            self.send("/jobs", request).await.map(drop)
+        };
+        match once().await {
+            Err(RestError::Unreachable { .. }) => once().await,
+            answer => answer,
         }
     }
+
+    /// Stops a job.
+    pub(crate) async fn cancel(&self, job: JobId) -> Result<(), RestError> {
+        let path = format!("/jobs/{job}?mode=cancel");
+        let request = self.request(Method::PATCH, &path);
+        self.send(&path, request).await.map(drop)
+    }
+
+    /// Ends the cluster and all its jobs.
+    pub(crate) async fn stop_cluster(&self) -> Result<(), RestError> {
+        let request = self.request(Method::DELETE, "/cluster");
+        self.send("/cluster", request).await.map(drop)
+    }
+}
+
+/// The sentences of a refusal: Flink's `{"errors": […]}`.
+fn errors(answer: &Value) -> Option<String> {
+    let texts = answer["errors"].as_array()?.iter();
+    let texts: Vec<_> = texts.filter_map(Value::as_str).collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
 }
 
 fn details(job: &Value) -> JobDetails {
@@ -191,5 +299,16 @@ mod tests {
     #[test]
     fn an_answer_that_makes_no_sense_is_an_unknown_state() {
         assert_eq!(details(&Value::Null).state, "UNKNOWN");
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_words_of_the_job_manager() {
+        let answer = serde_json::json!({"errors": ["there is no job 1 here", "and no 2"]});
+        assert_eq!(
+            errors(&answer).as_deref(),
+            Some("there is no job 1 here; and no 2")
+        );
+        assert_eq!(errors(&serde_json::json!({"errors": []})), None);
+        assert_eq!(errors(&Value::Null), None);
     }
 }

@@ -1,9 +1,14 @@
-//! Jobs on YARN, each as an application of its own.
+//! Jobs on YARN, each as an application of its own or several on a session.
 
 mod artifacts;
 mod checks;
 mod cluster;
+mod follow;
+mod jobs;
+mod logs;
+mod reports;
 pub(crate) mod scheduler;
+pub(crate) mod session;
 mod submission;
 mod user;
 mod waiting;
@@ -11,8 +16,9 @@ mod watch;
 
 use std::path::PathBuf;
 
-use spindle_common::job_graph::{JobSubmission, ProgramSpec};
-use spindle_common::{deployment, id::JobId};
+use spindle_common::deployment;
+use spindle_common::job_graph::{JobGraph, JobSubmission, ProgramSpec};
+use spindle_hadoop::conf::Configuration;
 
 use crate::error::CliError;
 use crate::output::{Event, Reporter, new_job_id};
@@ -20,6 +26,10 @@ use crate::plan;
 use crate::settings::Settings;
 use artifacts::Artifact;
 use cluster::Cluster;
+use follow::Follower;
+pub(crate) use jobs::{cancel, list, sessions};
+pub(crate) use logs::{Whose, logs};
+use submission::Purpose;
 pub(crate) use user::{applications_of_user, base};
 
 /// A job's executable, read, and its arguments.
@@ -41,30 +51,23 @@ pub(crate) async fn run_per_job(
     let own = artifacts::own()?;
     let Job { path, bytes, args } = job;
 
-    let planned = {
-        let (path, args) = (path.clone(), args.clone());
-        let (config, hadoop, user) = (
-            settings.config.to_pairs(),
-            hadoop.to_pairs(),
-            settings.user.clone(),
-        );
-        tokio::task::spawn_blocking(move || plan::plan(&path, &args, config, hadoop, &user))
-    };
+    let cluster = Cluster::open(&hadoop, &settings.user)?;
     // The cluster answers while the program plans.
-    let cluster = Cluster::connect(&hadoop, &settings.user).await?;
-    let limits = cluster.limits(&settings.yarn.queue).await?;
-    checks::check(&settings, &limits)?;
-    let graph = planned
-        .await
-        .map_err(|cause| CliError::usage("planning the job was interrupted").because(cause))??;
+    let planned = planned(path, args.clone(), &settings, &hadoop);
+    let limited = async {
+        let queue = &settings.yarn.queue;
+        let (limits, ()) = tokio::try_join!(cluster.limits(queue), cluster.reach_fs())?;
+        checks::check(&settings, &limits)?;
+        Ok(limits)
+    };
+    let (limits, graph) = tokio::try_join!(limited, planned)?;
 
     let name = settings
         .yarn
         .name
         .clone()
         .unwrap_or_else(|| graph.name.clone());
-    reporter.set_name(&name);
-    let job_id: JobId = new_job_id();
+    let job_id = new_job_id();
     let submission = JobSubmission {
         job: job_id,
         graph,
@@ -75,35 +78,107 @@ pub(crate) async fn run_per_job(
         },
         config: settings.config.to_pairs(),
     };
+    let application = NewApplication {
+        name: name.clone(),
+        limits,
+        purpose: Purpose::Job(submission),
+        files: with_job(own, bytes),
+        job: Some(Follower::new(job_id, name)),
+    };
+    application
+        .run(&cluster, &settings, &hadoop, reporter)
+        .await
+}
 
-    let mut wanted = own;
-    wanted.push(Artifact {
+/// Submits a program that is planned in its application's own container and, if attached, watches it to its end; the exit code.
+pub(crate) async fn run_application(
+    job: Job,
+    settings: Settings,
+    reporter: &mut Reporter,
+) -> Result<u8, CliError> {
+    let hadoop = Settings::hadoop()?;
+    let own = artifacts::own()?;
+    let Job { path, bytes, args } = job;
+    let cluster = Cluster::open(&hadoop, &settings.user)?;
+    let queue = &settings.yarn.queue;
+    let (limits, ()) = tokio::try_join!(cluster.limits(queue), cluster.reach_fs())?;
+    checks::check(&settings, &limits)?;
+    let file = path.file_name().unwrap_or(path.as_os_str());
+    let name = [&settings.yarn.name, &settings.execution.name]
+        .into_iter()
+        .find_map(Clone::clone)
+        .unwrap_or_else(|| file.display().to_string());
+    let application = NewApplication {
+        name,
+        limits,
+        purpose: Purpose::Program(args),
+        files: with_job(own, bytes),
+        job: None,
+    };
+    application
+        .run(&cluster, &settings, &hadoop, reporter)
+        .await
+}
+
+fn with_job(mut files: Vec<Artifact>, bytes: Vec<u8>) -> Vec<Artifact> {
+    files.push(Artifact {
         name: deployment::JOB_EXECUTABLE.to_owned(),
         bytes,
     });
-    let uploaded = artifacts::upload(&cluster, &settings, wanted).await?;
-    reporter.event(&Event::Uploaded {
-        bytes: uploaded.bytes,
-        files: uploaded.files,
-    });
+    files
+}
 
-    let mut application = submission::submit(
-        &cluster,
-        &settings,
-        &hadoop,
-        &name,
-        &limits,
-        &submission,
-        &uploaded,
-    )
-    .await?;
-    reporter.event(&Event::Submitted {
-        application_id: application.id.to_string(),
-        job_id: job_id.to_string(),
-        tracking_url: application.tracking_url.clone(),
-        bytes_uploaded: uploaded.bytes + application.staged_bytes,
-    });
-    let ended = watch::watch(&cluster, &settings, &application, job_id, reporter).await;
-    application.settle().await;
-    ended
+/// The graph that a program builds, in a process of its own.
+async fn planned(
+    path: PathBuf,
+    args: Vec<String>,
+    settings: &Settings,
+    hadoop: &Configuration,
+) -> Result<JobGraph, CliError> {
+    let (config, hadoop) = (settings.config.to_pairs(), hadoop.to_pairs());
+    let user = settings.user.clone();
+    tokio::task::spawn_blocking(move || plan::plan(&path, &args, config, hadoop, &user))
+        .await
+        .map_err(|cause| CliError::usage("planning the job was interrupted").because(cause))?
+}
+
+/// An application that nothing speaks against.
+struct NewApplication {
+    name: String,
+    limits: checks::Limits,
+    purpose: Purpose,
+    files: Vec<Artifact>,
+    /// Its job, if it is known before.
+    job: Option<Follower>,
+}
+
+impl NewApplication {
+    /// Uploads, submits, watches; the exit code.
+    async fn run(
+        self,
+        cluster: &Cluster,
+        settings: &Settings,
+        hadoop: &Configuration,
+        reporter: &mut Reporter,
+    ) -> Result<u8, CliError> {
+        reporter.set_name(&self.name);
+        let uploaded = artifacts::upload(cluster, settings, self.files).await?;
+        reporter.event(&Event::Uploaded {
+            bytes: uploaded.bytes,
+            files: uploaded.files,
+        });
+        let (name, limits, purpose) = (&self.name, &self.limits, &self.purpose);
+        let mut application =
+            submission::submit(cluster, settings, hadoop, name, limits, purpose, &uploaded).await?;
+        reporter.event(&Event::Submitted {
+            application_id: application.id.to_string(),
+            job_id: self.job.as_ref().map(|job| job.job.to_string()),
+            tracking_url: application.tracking_url.clone(),
+            bytes_uploaded: uploaded.bytes + application.staged_bytes,
+            to_session: false,
+        });
+        let ended = watch::watch(cluster, settings, &application, self.job, reporter).await;
+        application.settle().await;
+        ended
+    }
 }

@@ -5,6 +5,7 @@ use std::process::{Command, ExitStatus};
 use clap::{Args, ValueEnum};
 use spindle_common::config::{ExecutionTarget, options};
 use spindle_common::program::SETTINGS_VARIABLE;
+use spindle_hadoop::yarn::ApplicationId;
 
 use super::{JobArgs, OutputArgs, SettingArgs, runtime};
 use crate::error::CliError;
@@ -19,6 +20,10 @@ enum Target {
     Local,
     /// On YARN, as an application of its own that ends with the job.
     YarnPerJob,
+    /// On YARN, as an application of its own that plans the job itself.
+    YarnApplication,
+    /// On a session that runs on YARN.
+    YarnSession,
 }
 
 impl Target {
@@ -26,6 +31,8 @@ impl Target {
         match self {
             Self::Local => "local",
             Self::YarnPerJob => "yarn-per-job",
+            Self::YarnApplication => "yarn-application",
+            Self::YarnSession => "yarn-session",
         }
     }
 }
@@ -40,7 +47,14 @@ pub(crate) struct RunArgs {
     /// Where to run the job [key: execution.target].
     #[arg(short, long, value_enum, value_name = "TARGET")]
     target: Option<Target>,
-    /// Return as soon as YARN has accepted the application.
+    /// The session to run the job on: -yid APPLICATION [default: the session started last, else the only one there is].
+    #[arg(
+        long = "yid",
+        visible_alias = "yarnapplicationId",
+        value_name = "APPLICATION"
+    )]
+    session: Option<ApplicationId>,
+    /// Return as soon as YARN has accepted the application, or the session the job.
     #[arg(short, long)]
     detached: bool,
     /// Name of the application and the job [key: yarn.application.name].
@@ -79,6 +93,7 @@ impl RunArgs {
             self.target.map(|target| target.name().to_owned()),
         );
         flag("--name", "yarn.application.name", self.name.clone());
+        flag("--name", "pipeline.name", self.name.clone());
         flag("--queue", "yarn.application.queue", self.queue.clone());
         flag(
             "--detached",
@@ -98,25 +113,41 @@ impl RunArgs {
 pub(crate) fn run(args: RunArgs, reporter: &mut Reporter) -> Result<u8, CliError> {
     let job = job_file::read(&args.job.job)?;
     let settings = Settings::load(&args.layers())?;
+    if args.session.is_some() && settings.execution.target != ExecutionTarget::YarnSession {
+        return Err(
+            CliError::usage("-yid names a session, but the job is to run elsewhere")
+                .hint("say -t yarn-session"),
+        );
+    }
     match settings.execution.target {
         ExecutionTarget::Local => local(&args.job, &settings),
         ExecutionTarget::YarnPerJob => {
-            let job = yarn::Job {
-                path: args.job.job,
-                bytes: job,
-                args: args.job.args,
-            };
+            let job = yarn_job(args.job, job);
             runtime()?.block_on(yarn::run_per_job(job, settings, reporter))
         }
-        ExecutionTarget::YarnApplication
-        | ExecutionTarget::YarnSession
-        | ExecutionTarget::Remote => {
+        ExecutionTarget::YarnApplication => {
+            let job = yarn_job(args.job, job);
+            runtime()?.block_on(yarn::run_application(job, settings, reporter))
+        }
+        ExecutionTarget::YarnSession => {
+            let job = yarn_job(args.job, job);
+            runtime()?.block_on(yarn::session::run(job, settings, args.session, reporter))
+        }
+        ExecutionTarget::Remote => {
             let origin = settings.config.origin(&options::EXECUTION_TARGET);
             Err(CliError::usage(format!(
                 "this version does not run jobs on that target ({origin})"
             ))
-            .hint("targets: local, yarn-per-job"))
+            .hint("targets: local, yarn-per-job, yarn-application, yarn-session"))
         }
+    }
+}
+
+fn yarn_job(job: JobArgs, bytes: Vec<u8>) -> yarn::Job {
+    yarn::Job {
+        path: job.job,
+        bytes,
+        args: job.args,
     }
 }
 

@@ -13,6 +13,8 @@ use super::manifest::{Manifest, SideEffect};
 pub(crate) enum Life {
     /// It waits or runs.
     Alive,
+    /// It waits or runs, and takes jobs at any time: it may need any cached file.
+    Session,
     /// It waits or runs, and its type is not ours: it matters only if it has a staging directory all the same.
     Foreign,
     /// It has ended.
@@ -101,7 +103,8 @@ pub(crate) fn plan(seen: &Observed, ages: Ages) -> Plan {
     // A living application whose manifest is not there may use anything.
     let all_told = told.len() == living.len()
         && seen.applications.iter().all(|(application, life)| {
-            *life != Life::Alive || living.iter().any(|one| one.application == *application)
+            matches!(life, Life::Over | Life::Foreign)
+                || living.iter().any(|one| one.application == *application)
         });
     let in_use: BTreeSet<&str> = told
         .iter()
@@ -138,6 +141,13 @@ pub(crate) fn plan(seen: &Observed, ages: Ages) -> Plan {
             });
         }
     }
+    // One that does not tell of its executables may need any.
+    let is_known_what_is_used = all_told
+        && told.iter().all(|manifest| !manifest.artifacts.is_empty())
+        && seen
+            .applications
+            .values()
+            .all(|&life| life != Life::Session);
     let used: BTreeSet<&str> = told
         .iter()
         .flat_map(|manifest| &manifest.artifacts)
@@ -155,13 +165,13 @@ pub(crate) fn plan(seen: &Observed, ages: Ages) -> Plan {
             if used.contains(file.path.to_string().as_str()) {
                 continue;
             }
-            if all_told {
+            if is_known_what_is_used {
                 let reason = format!("{} old and in no use", words(age));
                 plan.files.push((file.clone(), reason));
             } else {
                 plan.kept.push(Kept {
                     path: file.path.to_string(),
-                    reason: "an application that runs does not say what it uses".to_owned(),
+                    reason: "a running session, or an application that does not say what it uses, may need it".to_owned(),
                 });
             }
         }
@@ -177,7 +187,7 @@ enum Verdict {
 
 fn verdict(seen: &Observed, ages: Ages, staging: &Staging) -> Verdict {
     match seen.applications.get(&staging.application) {
-        Some(Life::Alive | Life::Foreign) => return Verdict::Alive,
+        Some(Life::Alive | Life::Session | Life::Foreign) => return Verdict::Alive,
         Some(Life::Over) => return Verdict::Dead("its application is over".to_owned()),
         None => {}
     }
@@ -365,8 +375,8 @@ mod tests {
             file(&format!("{hash}.tmp-2"), HOUR),
             file("notes.txt", 99 * 24 * HOUR),
         ];
-        let removed = |living: Option<Manifest>| -> Vec<String> {
-            let mut seen = seen(&[(2, Life::Alive)], vec![staging(2, 0, living)]);
+        let removed = |life, living: Option<Manifest>| -> Vec<String> {
+            let mut seen = seen(&[(2, life)], vec![staging(2, 0, living)]);
             seen.cache.clone_from(&cache);
             let files = plan(&seen, AGES).files;
             files
@@ -375,7 +385,19 @@ mod tests {
                 .collect()
         };
         let upload = format!("{hash}.tmp-1");
-        assert_eq!(removed(Some(manifest)), [other, upload.clone()]);
-        assert_eq!(removed(None), [upload], "who does not tell may use it all");
+        let told = || Some(manifest.clone());
+        assert_eq!(removed(Life::Alive, told()), [other, upload.clone()]);
+        for (life, manifest) in [
+            (Life::Alive, None),
+            (Life::Alive, Some(Manifest::default())),
+            (Life::Session, told()),
+        ] {
+            let only = [upload.clone()];
+            assert_eq!(
+                removed(life, manifest),
+                only,
+                "who does not tell may use it all"
+            );
+        }
     }
 }

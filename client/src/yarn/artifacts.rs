@@ -75,7 +75,7 @@ pub(crate) async fn upload(
         .join("cache")
         .map_err(|cause| cannot_upload("the cache", cause))?;
     let hashed = tokio::task::spawn_blocking(move || {
-        let hash = |artifact: Artifact| (hex(&Sha256::digest(&artifact.bytes)), artifact);
+        let hash = |artifact: Artifact| (digest(&artifact.bytes), artifact);
         artifacts.into_iter().map(hash).collect::<Vec<_>>()
     })
     .await
@@ -97,6 +97,43 @@ pub(crate) async fn upload(
         uploaded.artifacts.push(spec);
     }
     Ok(uploaded)
+}
+
+/// SHA-256, hexadecimal: the name of a file in the cache.
+fn digest(bytes: &[u8]) -> String {
+    let hash = Sha256::digest(bytes);
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether a file is in the cache.
+pub(crate) enum Cached {
+    /// It is.
+    There(ArtifactSpec),
+    /// It has to be uploaded.
+    Missing(Artifact),
+}
+
+/// Looks for a file in the cache; changes nothing.
+pub(crate) async fn find(
+    cluster: &Cluster,
+    settings: &Settings,
+    artifact: Artifact,
+) -> Result<Cached, CliError> {
+    let (hash, artifact) = tokio::task::spawn_blocking(move || (digest(&artifact.bytes), artifact))
+        .await
+        .map_err(|cause| CliError::usage("hashing the job was interrupted").because(cause))?;
+    let path = cluster
+        .base(settings)?
+        .join(&format!("cache/{hash}"))
+        .map_err(|cause| cannot_upload("the cache", cause))?;
+    match cluster.fs.stat(&path).await {
+        Ok(status) if status.len == artifact.bytes.len() as u64 => {
+            Ok(Cached::There(spec(&artifact.name, &status)?))
+        }
+        Ok(_) => Ok(Cached::Missing(artifact)),
+        Err(error) if error.is_not_found() => Ok(Cached::Missing(artifact)),
+        Err(error) => Err(CliError::cluster("HDFS cannot be used").because(error)),
+    }
 }
 
 async fn upload_one(
@@ -158,8 +195,4 @@ fn spec(name: &str, status: &FileStatus) -> Result<ArtifactSpec, CliError> {
 
 fn cannot_upload(name: &str, cause: spindle_hadoop::fs::FsError) -> CliError {
     CliError::cluster(format!("cannot bring {name} into HDFS")).because(cause)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -35,8 +35,15 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Makes sure that both NameNode and ResourceManager are there.
+    /// Makes sure that the NameNode is there.
     pub(crate) async fn connect(hadoop: &Configuration, user: &str) -> Result<Self, CliError> {
+        let cluster = Self::open(hadoop, user)?;
+        cluster.reach_fs().await?;
+        Ok(cluster)
+    }
+
+    /// Opens no connection.
+    pub(crate) fn open(hadoop: &Configuration, user: &str) -> Result<Self, CliError> {
         let broken =
             |cause| CliError::usage("the Hadoop configuration cannot be used").because(cause);
         let addresses = hadoop
@@ -61,12 +68,6 @@ impl Cluster {
         let rm = ResourceManagerClient::new(rms, user, ClientConfig::default(), patient);
         let fs = FileSystem::new(hadoop, user).map_err(|cause| broken(Box::new(cause)))?;
         let home = fs.home_dir().map_err(|cause| broken(Box::new(cause)))?;
-        // A home that is missing is made with the first upload; a NameNode that is missing is said now.
-        match fs.stat(&home).await {
-            Ok(_) => {}
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(CliError::cluster("HDFS cannot be used").because(error)),
-        }
         Ok(Self {
             fs,
             first,
@@ -75,6 +76,16 @@ impl Cluster {
             addresses,
             home,
         })
+    }
+
+    /// Makes sure that the NameNode is there.
+    pub(crate) async fn reach_fs(&self) -> Result<(), CliError> {
+        // A home that is missing is made with the first upload; a NameNode that is missing is said now.
+        match self.fs.stat(&self.home).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(CliError::cluster("HDFS cannot be used").because(error)),
+        }
     }
 
     /// Directory of all that Spindle keeps for the user: `.spindle` in the home directory, or in `yarn.staging-directory`.
@@ -122,14 +133,22 @@ impl Cluster {
             .map_err(|error| self.rm_failed("asking for the application's report", error))
     }
 
-    /// The ResourceManager's client, for what only one place asks.
-    pub(crate) const fn rm(&self) -> &ResourceManagerClient {
-        &self.rm
+    /// Ends an application through YARN; `why` is kept there.
+    pub(crate) async fn kill(&self, id: ApplicationId, why: &str) -> Result<(), CliError> {
+        let killed = self.rm.kill_application(id, why).await;
+        killed
+            .map(drop)
+            .map_err(|error| self.rm_failed("killing the application", error))
     }
 
     /// The ResourceManager's client for the first question of a command: one that is down is said soon.
     pub(crate) const fn first(&self) -> &ResourceManagerClient {
         &self.first
+    }
+
+    /// The ResourceManager's client, for what only one place asks.
+    pub(crate) const fn rm(&self) -> &ResourceManagerClient {
+        &self.rm
     }
 
     /// `host:port` of each ResourceManager.

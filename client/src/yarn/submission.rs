@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use super::artifacts::Uploaded;
 use super::checks::Limits;
 use super::cluster::Cluster;
+use super::session::SESSION_TAG;
 use crate::error::CliError;
 use crate::gc::manifest::{MANIFEST, Manifest};
 use crate::settings::Settings;
@@ -44,6 +45,42 @@ impl Application {
     }
 }
 
+/// What an application is to do.
+pub(crate) enum Purpose {
+    /// One job, planned here.
+    Job(JobSubmission),
+    /// What a program describes there, with these arguments.
+    Program(Vec<String>),
+    /// Jobs that come and go.
+    Session,
+}
+
+impl Purpose {
+    fn mode(&self) -> DeploymentMode {
+        match self {
+            Self::Job(_) => DeploymentMode::PerJob,
+            Self::Program(args) => DeploymentMode::Application { args: args.clone() },
+            Self::Session => DeploymentMode::Session,
+        }
+    }
+
+    /// Tags of the application besides those that are set.
+    fn tags(&self) -> Vec<String> {
+        match self {
+            Self::Job(_) | Self::Program(_) => Vec::new(),
+            Self::Session => vec![SESSION_TAG.to_owned()],
+        }
+    }
+
+    /// Whether the ApplicationMaster shall keep the outcome until this client has taken it.
+    const fn waits_for_client(&self) -> bool {
+        match self {
+            Self::Job(_) | Self::Program(_) => true,
+            Self::Session => false,
+        }
+    }
+}
+
 /// Submits the application and waits until the ResourceManager has it.
 pub(crate) async fn submit(
     cluster: &Cluster,
@@ -51,7 +88,7 @@ pub(crate) async fn submit(
     hadoop: &Configuration,
     name: &str,
     limits: &Limits,
-    submission: &JobSubmission,
+    purpose: &Purpose,
     uploaded: &Uploaded,
 ) -> Result<Application, CliError> {
     let id = limits.application;
@@ -68,13 +105,13 @@ pub(crate) async fn submit(
         .map_err(staging_failed)?;
 
     let spec = ClusterSpec {
-        mode: DeploymentMode::PerJob,
+        mode: purpose.mode(),
         name: name.to_owned(),
         config: settings.config.to_pairs(),
         hadoop: hadoop.to_pairs(),
         user: settings.user.clone(),
         staging: staging.to_string(),
-        attached: settings.execution.attached,
+        attached: settings.execution.attached && purpose.waits_for_client(),
         task_executor_resources: uploaded
             .named(TASK_EXECUTOR_EXECUTABLE)
             .chain(uploaded.named(JOB_EXECUTABLE))
@@ -92,28 +129,41 @@ pub(crate) async fn submit(
         .named(APPLICATION_MASTER_EXECUTABLE)
         .cloned()
         .collect();
-    let encoded = spindle_rpc::job_graph::encode_submission(submission);
     let mut staged_bytes = 0;
-    if encoded.len() <= MAX_INLINE_SUBMISSION {
-        credentials.add_secret(SUBMISSION_ENTRY, encoded);
-    } else {
-        staged_bytes += encoded.len() as u64;
-        resources.push(
-            stage(cluster, &staging, encoded)
-                .await
-                .map_err(staging_failed)?,
-        );
+    match purpose {
+        Purpose::Job(submission) => {
+            let encoded = spindle_rpc::job_graph::encode_submission(submission);
+            if encoded.len() <= MAX_INLINE_SUBMISSION {
+                credentials.add_secret(SUBMISSION_ENTRY, encoded);
+            } else {
+                staged_bytes += encoded.len() as u64;
+                resources.push(
+                    stage(cluster, &staging, encoded)
+                        .await
+                        .map_err(staging_failed)?,
+                );
+            }
+        }
+        Purpose::Program(_) => resources.extend(uploaded.named(JOB_EXECUTABLE).cloned()),
+        Purpose::Session => {}
     }
 
-    let context = context(settings, name, id, &resources, &credentials)?;
+    let mut context = context(settings, name, id, &resources, &credentials)?;
+    context.application_tags.extend(purpose.tags());
     let text = secret.to_hex();
     staged_bytes += text.len() as u64;
     let mut background = JoinSet::new();
-    let manifest = Manifest::of_job(
-        submission,
-        uploaded.artifacts.iter().map(|file| file.uri.clone()),
-        cluster.resource_managers(),
-    )
+    let artifacts = uploaded.artifacts.iter().map(|file| file.uri.clone());
+    let managers = cluster.resource_managers();
+    let manifest = match purpose {
+        Purpose::Job(submission) => Manifest::of_job(submission, artifacts, managers),
+        // What their jobs make the ApplicationMaster adds.
+        Purpose::Program(_) | Purpose::Session => Manifest {
+            resource_managers: managers,
+            artifacts: artifacts.collect(),
+            effects: Vec::new(),
+        },
+    }
     .encode();
     staged_bytes += manifest.len() as u64;
     for (name, text) in [("secret", text), (MANIFEST, manifest)] {

@@ -14,6 +14,9 @@ use crate::error::CliError;
 use crate::gc::Life;
 use crate::settings::Settings;
 
+/// What a session is tagged with.
+const SESSION_TAG: &str = "spindle-session";
+
 /// The file system, `.spindle` of the user in it, the user's applications, and the ResourceManagers that told of them.
 ///
 /// # Errors
@@ -87,7 +90,9 @@ fn life(report: &ApplicationReport, ours: &str) -> Life {
         | YarnApplicationState::Accepted
         | YarnApplicationState::Running => {
             // YARN cuts long names of types and may change their case.
-            if report.application_type().eq_ignore_ascii_case(ours) {
+            if report.application_tags.iter().any(|tag| tag == SESSION_TAG) {
+                Life::Session
+            } else if report.application_type().eq_ignore_ascii_case(ours) {
                 Life::Alive
             } else {
                 Life::Foreign
@@ -113,6 +118,11 @@ mod tests {
         assert_eq!(of(YarnApplicationState::Accepted, "SPINDLE"), Life::Alive);
         assert_eq!(of(YarnApplicationState::Running, "other"), Life::Foreign);
         assert_eq!(of(YarnApplicationState::Killed, "other"), Life::Over);
+        let session = ApplicationReport {
+            application_tags: vec![SESSION_TAG.to_owned()],
+            ..Default::default()
+        };
+        assert_eq!(life(&session, "Spindle"), Life::Session);
         assert_eq!(
             life(&ApplicationReport::default(), "Spindle"),
             Life::Foreign,
