@@ -47,4 +47,24 @@ mod tests {
         assert!(resident_bytes(std::process::id()) > 1 << 20);
         assert_eq!(resident_bytes(u32::MAX), 0);
     }
+    #[test]
+    fn a_process_may_ask_for_a_little_more_than_it_may_use_and_later_for_more_than_before() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let limited = |bytes: u64| {
+            limit(child.id(), bytes).unwrap();
+            let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+            let data = limits
+                .lines()
+                .find_map(|line| line.strip_prefix("Max data size"));
+            let soft = data.unwrap().split_ascii_whitespace().next().unwrap();
+            soft.parse::<u64>().unwrap() >> 20
+        };
+        let (first, second) = (limited(100 << 20), limited(200 << 20));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((first, second), (125 + 64, 250 + 64));
+    }
 }

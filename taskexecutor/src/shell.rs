@@ -29,7 +29,7 @@ use tokio::task::{self, JoinSet};
 use tokio::time::{MissedTickBehavior, timeout};
 
 pub use self::error::ShellError;
-use self::log::log;
+use self::log::{log, log_loss};
 use crate::task_executor::{Effect, Input, TaskExecutor, WorkerId};
 use crate::worker_process::Supervision;
 
@@ -270,7 +270,10 @@ impl Shell {
         self.machine.handle(self.now(), input, &mut effects);
         for effect in effects {
             match effect {
-                Effect::Tell(message) => self.tell(message).await?,
+                Effect::Tell(message) => {
+                    log_loss(&message);
+                    self.tell(message).await?;
+                }
                 Effect::Heartbeat(tasks) => {
                     let report = self.report(tasks);
                     self.tell(ToJobManager::Heartbeat(report)).await?;

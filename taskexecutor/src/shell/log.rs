@@ -1,6 +1,6 @@
 //! What of a TaskExecutor's life goes to its log.
 
-use spindle_common::gateway::{FromWorker, ToTaskExecutor};
+use spindle_common::gateway::{FromWorker, ToJobManager, ToTaskExecutor};
 
 use crate::task_executor::Input;
 
@@ -51,5 +51,21 @@ pub(super) fn log(input: &Input) {
             tracing::info!(worker = worker.0, reason, "stream of a worker ended")
         }
         Input::WorkerEnded(worker, how) => tracing::info!(worker = worker.0, how, "worker ended"),
+    }
+}
+
+/// What a job lost here, in the words that its JobManager gets.
+pub(super) fn log_loss(message: &ToJobManager) {
+    match message {
+        ToJobManager::SlotUnavailable {
+            allocation,
+            job,
+            cause,
+        } => tracing::warn!(%allocation, %job, %cause, "slot unavailable"),
+        ToJobManager::WorkerLost { job, cause } => tracing::warn!(%job, %cause, "worker lost"),
+        ToJobManager::Register(_)
+        | ToJobManager::Heartbeat(_)
+        | ToJobManager::OfferSlot { .. }
+        | ToJobManager::TaskState(_) => {}
     }
 }
