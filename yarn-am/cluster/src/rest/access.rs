@@ -138,6 +138,18 @@ impl<'a> Asker<'a> {
 }
 
 impl Access {
+    /// Whether somebody who is known has a right.
+    pub(super) fn lets(&self, caller: &Caller, right: Right) -> bool {
+        let Caller::Proxied(user) = caller else {
+            return true;
+        };
+        let modifies = *user == self.owner || self.modifiers.names(user);
+        match right {
+            Right::View => modifies || self.viewers.names(user),
+            Right::Modify => modifies,
+        }
+    }
+
     /// Who asks, or why it is refused.
     pub(super) fn decide(&self, asker: Asker<'_>, right: Right) -> Result<Caller, Refusal> {
         let unknown = |message: &str| Refusal {
@@ -161,14 +173,14 @@ impl Access {
                  YARN's web proxy",
             ));
         };
-        let modifies = user == self.owner || self.modifiers.names(user);
-        let (what, may) = match right {
-            Right::View => ("look at", modifies || self.viewers.names(user)),
-            Right::Modify => ("change", modifies),
-        };
-        if may {
-            return Ok(Caller::Proxied(user.to_owned()));
+        let caller = Caller::Proxied(user.to_owned());
+        if self.lets(&caller, right) {
+            return Ok(caller);
         }
+        let what = match right {
+            Right::View => "look at",
+            Right::Modify => "change",
+        };
         let owner = &self.owner;
         Err(Refusal {
             status: StatusCode::FORBIDDEN,

@@ -130,43 +130,6 @@ fn vertex_details(job: &JobView, vertex: &JobVertex, clock: Clock) -> Value {
     })
 }
 
-pub(super) fn vertex(job: &JobView, id: JobVertexId, view: &View, clock: Clock) -> Option<Value> {
-    let vertex = job.graph.vertex(id)?;
-    let subtask = |task: &TaskView| {
-        let (start, end) = (started(task), ended(task));
-        let manager = task
-            .resource
-            .as_ref()
-            .and_then(|resource| view.task_managers.get(resource));
-        json!({
-            "subtask": task.execution.subtask,
-            "status": task.state.rest_name(),
-            "attempt": task.execution.attempt,
-            "endpoint": manager.map_or("(unassigned)", |manager| &manager.host),
-            "taskmanager-id": task.resource.as_ref().map_or("(unassigned)", |resource| resource.as_str()),
-            "start-time": optional_ms(clock, start),
-            "end-time": optional_ms(clock, end),
-            "duration": span_ms(clock, start, end),
-            "metrics": metrics(&[task]),
-            "other-concurrent-attempts": [],
-            "awaiting-commit": task.state == ExecutionState::AwaitingCommit,
-            "progress": task.metrics.progress,
-            "late-records-dropped": task.metrics.late_records_dropped,
-            "watermark": task.metrics.watermark_ms,
-        })
-    };
-    let tasks: Vec<&TaskView> = tasks_of(job, id).collect();
-    Some(json!({
-        "id": id.to_string(),
-        "name": vertex.name(),
-        "parallelism": vertex.parallelism,
-        "maxParallelism": vertex.max_parallelism,
-        "now": clock.epoch_ms(clock.now()),
-        "aggregated": {"metrics": metrics(&tasks)},
-        "subtasks": tasks.into_iter().map(subtask).collect::<Vec<_>>(),
-    }))
-}
-
 pub(super) fn plan(id: JobId, graph: &JobGraph) -> Value {
     let node = |vertex: &JobVertex| {
         let inputs: Vec<Value> = (0..)
@@ -227,6 +190,9 @@ pub(super) fn exceptions(job: &JobView, clock: Clock) -> Value {
             if let Some(operator) = &cause.operator {
                 one["taskName"] = json!(operator);
             }
+            // Where it ran is not kept.
+            one["endpoint"] = json!("(unassigned)");
+            one["taskManagerId"] = json!("(unassigned)");
             one
         })
         .collect();
@@ -252,6 +218,47 @@ pub(super) fn accumulators(job: &JobView) -> Value {
         "job-accumulators": [],
         "user-task-accumulators": user,
         "serialized-user-task-accumulators": {},
+    })
+}
+
+/// Flink: `JobExecutionResultResponseBody`.
+pub(super) fn execution_result(id: JobId, job: &JobView, clock: Clock) -> Value {
+    let status = match job.status {
+        JobStatus::Finished => "SUCCEEDED",
+        JobStatus::Failed => "FAILED",
+        JobStatus::Canceled => "CANCELED",
+        JobStatus::Created
+        | JobStatus::Running
+        | JobStatus::Restarting
+        | JobStatus::Failing
+        | JobStatus::Cancelling => return json!({"status": {"id": "IN_PROGRESS"}}),
+    };
+    let mut result = json!({
+        "id": id.to_string(),
+        "application-status": status,
+        "accumulator-results": {},
+        "net-runtime": duration(clock, job),
+    });
+    if let (JobStatus::Failed, Some(cause)) = (job.status, &job.cause) {
+        let text = cause.to_string();
+        result["failure-cause"] = json!({"class": cause.message, "stack-trace": text});
+    }
+    json!({"status": {"id": "COMPLETED"}, "job-execution-result": result})
+}
+
+/// Flink: `JobConfigInfo`.
+pub(super) fn config(id: JobId, job: &JobView) -> Value {
+    let parallelism = job.graph.vertices.iter().map(|vertex| vertex.parallelism);
+    json!({
+        "jid": id.to_string(),
+        "name": job.graph.name,
+        "execution-config": {
+            "execution-mode": "PIPELINED",
+            "restart-strategy": "Cluster level default restart strategy",
+            "job-parallelism": parallelism.max().unwrap_or(1),
+            "object-reuse-mode": true,
+            "user-config": {},
+        },
     })
 }
 
@@ -326,7 +333,7 @@ fn json_lines(lines: &[u8]) -> impl Iterator<Item = Value> {
         })
 }
 
-fn counts<'a>(states: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, u32> {
+pub(super) fn counts<'a>(states: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, u32> {
     let mut counts: BTreeMap<&str, u32> = TASK_STATES.map(|state| (state, 0)).into();
     for state in states {
         *counts.entry(state).or_default() += 1;
@@ -334,7 +341,7 @@ fn counts<'a>(states: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, u32> {
     counts
 }
 
-fn metrics(tasks: &[&TaskView]) -> Value {
+pub(super) fn metrics(tasks: &[&TaskView]) -> Value {
     let sum = |of: fn(&TaskView) -> u64| tasks.iter().map(|task| of(task)).sum::<u64>();
     json!({
         "read-bytes": sum(|task| task.metrics.bytes_in),
@@ -351,11 +358,11 @@ fn metrics(tasks: &[&TaskView]) -> Value {
     })
 }
 
-fn started(task: &TaskView) -> Option<MonoTime> {
+pub(super) fn started(task: &TaskView) -> Option<MonoTime> {
     task.timestamps.get(&ExecutionState::Deploying).copied()
 }
 
-fn ended(task: &TaskView) -> Option<MonoTime> {
+pub(super) fn ended(task: &TaskView) -> Option<MonoTime> {
     let at = task.timestamps.get(&task.state).copied();
     at.filter(|_| task.state.is_terminal())
 }
@@ -365,7 +372,7 @@ fn duration(clock: Clock, job: &JobView) -> i64 {
 }
 
 /// Flink writes -1 for what is not there.
-fn span_ms(clock: Clock, start: Option<MonoTime>, end: Option<MonoTime>) -> i64 {
+pub(super) fn span_ms(clock: Clock, start: Option<MonoTime>, end: Option<MonoTime>) -> i64 {
     let Some(start) = start else {
         return -1;
     };
@@ -373,7 +380,7 @@ fn span_ms(clock: Clock, start: Option<MonoTime>, end: Option<MonoTime>) -> i64 
     i64::try_from(end.since(start).as_millis()).unwrap_or(i64::MAX)
 }
 
-fn optional_ms(clock: Clock, at: Option<MonoTime>) -> i64 {
+pub(super) fn optional_ms(clock: Clock, at: Option<MonoTime>) -> i64 {
     at.map_or(-1, |at| {
         i64::try_from(clock.epoch_ms(at)).unwrap_or(i64::MAX)
     })

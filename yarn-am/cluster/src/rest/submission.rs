@@ -27,7 +27,8 @@ pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the Dispatcher may take to take a job.
 const TAKEN: Duration = Duration::from_secs(10);
 
-const PROTOBUF: &str = "application/x-protobuf";
+/// Content type of a submission.
+pub(super) const PROTOBUF: &str = "application/x-protobuf";
 
 /// `POST /jobs`: a submission as protobuf.
 pub(super) async fn post(

@@ -1,19 +1,21 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{Method, header};
 use futures::StreamExt;
-use spindle_common::execution::{ExecutionState, FailureCause, FailureClass};
+use serde_json::Value;
+use spindle_common::execution::{ExecutionState, FailureCause, FailureClass, JobStatus};
 use spindle_common::gateway::TaskMetricsSnapshot;
-use spindle_common::id::{ExecutionAttemptId, NodeName};
+use spindle_common::id::{ExecutionAttemptId, JobId, JobVertexId, NodeName, ResourceId};
 use spindle_common::job_graph::{
     JobEdge, JobGraph, JobVertex, OperatorDescriptor, OperatorKind, Partitioning,
 };
 use spindle_common::resource::{ByteSize, ResourceProfile};
 use spindle_common::time::MonoTime;
 use spindle_jobmanager::machine::{Machine, Outbox};
-use spindle_jobmanager::message::{Effect, Input, TaskManagerView, TaskView};
+use spindle_jobmanager::message::{Effect, Input, JobView, TaskManagerView, TaskView, View};
 use spindle_rpc::Secret;
 use tower::ServiceExt;
 
