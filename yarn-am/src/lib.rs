@@ -10,6 +10,7 @@ pub mod exit_status;
 mod launcher;
 mod manifest;
 mod net;
+mod plan;
 mod process;
 mod settings;
 mod staging;

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use spindle_cluster::rest::RestConfig;
-use spindle_cluster::{Clock, ClusterDriver, Effects, Outcome};
+use spindle_cluster::{Clock, ClusterDriver, ClusterHandle, Effects, Outcome};
 use spindle_common::config::{Config, options};
-use spindle_common::deployment::DeploymentMode;
-use spindle_common::id::FencingToken;
+use spindle_common::deployment::{DeploymentMode, JOB_EXECUTABLE};
+use spindle_common::id::{FencingToken, JobId};
+use spindle_common::job_graph::{JobGraph, JobSubmission, ProgramSpec};
 use spindle_hadoop::fs::FileSystem;
 use spindle_hadoop::ipc::ClientConfig;
 use spindle_hadoop::proto::yarn as pb;
@@ -29,6 +30,7 @@ use crate::doors::{Doors, access};
 use crate::environment::Environment;
 use crate::launcher::Launcher;
 use crate::manifest::Manifest;
+use crate::plan::Program;
 use crate::staging::Leftover;
 use crate::told::Told;
 use crate::yarn_driver::{YarnActor, YarnDriverConfig, YarnDriverError};
@@ -146,7 +148,7 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
     let mode = match &told.spec.mode {
         DeploymentMode::PerJob => ClusterMode::PerJob { attached },
         DeploymentMode::Session => ClusterMode::Session,
-        DeploymentMode::Application { .. } => ClusterMode::PerJob { attached },
+        DeploymentMode::Application { .. } => ClusterMode::Application { attached },
     };
     let mut settings = JobManagerConfig::of(&told.config, mode, fencing);
     settings.heartbeat_interval = settings.heartbeat_interval.min(REPORT_INTERVAL);
@@ -165,7 +167,7 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
         resources: told.spec.task_executor_resources.clone(),
         hadoop: told.spec.hadoop.clone(),
         user: told.spec.user.clone(),
-        credentials,
+        credentials: credentials.clone(),
         acls: registered.application_ac_ls,
     };
     let nodes = NodeManagerClient::new(
@@ -247,6 +249,29 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
         }
         cluster.submit(submission).await?;
     }
+    let planned = async {
+        if let DeploymentMode::Application { args } = &told.spec.mode {
+            let directory = std::env::current_dir().map_err(|error| error.to_string())?;
+            let program = Program::new(
+                directory,
+                environment.log_dir.clone(),
+                args.clone(),
+                told.spec.config.clone(),
+                told.spec.hadoop.clone(),
+                told.spec.user.clone(),
+            );
+            let graph = program.plan(&credentials).await;
+            let graph = graph.map_err(|error| report(&error))?;
+            hand_in(graph, args.clone(), &told.spec.config, &manifest, &cluster).await;
+        }
+        Ok::<_, String>(())
+    };
+    let no_plan = async {
+        match planned.await {
+            Ok(()) => std::future::pending().await,
+            Err(sentence) => sentence,
+        }
+    };
 
     let mut terminated = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     let over = tokio::select! {
@@ -254,9 +279,14 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
         error = actor.run() => Over::Attempt(error),
         _ = terminated.recv() => Over::Terminated,
         Some(door) = doors.join_next() => Over::Door(door),
+        sentence = no_plan => Over::NoPlan(sentence),
     };
     let outcome = match over {
         Over::Outcome(outcome) => outcome,
+        Over::NoPlan(diagnostics) => Outcome {
+            status: FinalStatus::Failed,
+            diagnostics,
+        },
         Over::Door(door) => Outcome {
             status: FinalStatus::Failed,
             diagnostics: match door {
@@ -275,7 +305,7 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
             drop(tokio::time::timeout(LAST_MOMENTS, last).await);
             return match over {
                 Over::Attempt(error) => Err(error.into()),
-                Over::Terminated | Over::Outcome(_) | Over::Door(_) => {
+                Over::Terminated | Over::Outcome(_) | Over::Door(_) | Over::NoPlan(_) => {
                     Err(anyhow!("ended by SIGTERM"))
                 }
             };
@@ -292,6 +322,38 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
     Ok(())
 }
 
+/// Hands in the one job of an application's program. The job waits for its containers meanwhile; the first of them waits for the
+/// manifest.
+async fn hand_in(
+    graph: JobGraph,
+    args: Vec<String>,
+    config: &[(String, String)],
+    manifest: &Manifest,
+    cluster: &ClusterHandle,
+) {
+    let job = JobId::from_bytes(*uuid::Uuid::new_v4().as_bytes());
+    tracing::info!(job_id = %job, name = graph.name, "the program's job");
+    manifest.note(job, &graph);
+    let program = ProgramSpec {
+        executable: JOB_EXECUTABLE.to_owned(),
+        args,
+        artifact: None,
+    };
+    let submission = JobSubmission {
+        job,
+        graph,
+        program,
+        config: config.to_vec(),
+    };
+    let handed_in = async {
+        cluster.submit(submission).await?;
+        cluster.no_more_jobs().await
+    };
+    if let (Err(error), ()) = tokio::join!(handed_in, manifest.write_or_warn()) {
+        tracing::info!(%error, "the program's job comes too late");
+    }
+}
+
 /// Removes what the application leaves outside its containers.
 async fn remove_all(fs: FileSystem, manifest: &Manifest, staging: String) {
     manifest.close().await;
@@ -305,6 +367,8 @@ enum Over {
     Attempt(YarnDriverError),
     Terminated,
     Door(Result<String, tokio::task::JoinError>),
+    /// Why the program has no jobs.
+    NoPlan(String),
 }
 
 /// An error with its causes, in one line.

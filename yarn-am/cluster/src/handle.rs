@@ -72,6 +72,14 @@ impl ClusterHandle {
         self.send(Input::Submit(Box::new(submission))).await
     }
 
+    /// Tells that all jobs of the program have been handed in, in application mode.
+    ///
+    /// # Errors
+    /// If the cluster is over.
+    pub async fn no_more_jobs(&self) -> Result<(), ClusterGone> {
+        self.send(Input::NoMoreJobs).await
+    }
+
     /// Asks for a job to be stopped; `reason` says who or what asks.
     ///
     /// # Errors
