@@ -121,7 +121,7 @@ impl Observer {
             Input::Submit(submission) => {
                 self.about = Some(submission.job);
                 if self.terminated.is_none() {
-                    self.jobs.entry(submission.job).or_insert(Job {
+                    self.jobs.entry(submission.job).or_insert_with(|| Job {
                         parallelism: submission.graph.slots(),
                         status: JobStatus::Created,
                         staging_removed: false,
@@ -244,7 +244,18 @@ impl Observer {
                 }
                 self.sent(*connection, message);
             }
-            Effect::Disconnect { connection, .. } => self.lost(*connection),
+            Effect::Disconnect { connection, reason } => {
+                if reason.starts_with("a task did not") {
+                    let leases = self.leases.values();
+                    let on = leases.filter(|lease| lease.connection == *connection);
+                    let jobs: BTreeSet<JobId> = on.map(|lease| lease.job).collect();
+                    assert!(
+                        jobs.len() < 2,
+                        "one of {jobs:?} costs all their TaskManager"
+                    );
+                }
+                self.lost(*connection);
+            }
             Effect::Resource(ResourceEffect::Launch { resource }) => {
                 let starting = self.launched.len() - self.registered.len();
                 let lacking = (self.wanted() as usize).saturating_sub(self.leases.len());
