@@ -141,18 +141,29 @@ async fn list(fs: &FileSystem, path: &FsPath) -> Result<Vec<FileStatus>, FsError
 /// A manifest whose writer was killed is still open: nobody can read it before its lease is taken back.
 async fn read_manifest(fs: &FileSystem, staging: &FsPath, is_dead: bool) -> Option<Manifest> {
     let file = staging.join(MANIFEST).ok()?;
-    let status = fs.stat(&file).await.ok()?;
-    if is_dead && status.len == 0 {
-        let start = Instant::now();
-        while !fs.recover_lease(&file).await.unwrap_or(true) && start.elapsed() < LEASE_WAIT {
-            tokio::time::sleep(LEASE_PAUSE).await;
-        }
+    fs.stat(&file).await.ok()?;
+    if is_dead {
+        recover(fs, &file).await;
     }
     let bytes = fs.read(&file).await.ok()?;
     if bytes.is_empty() {
         return None;
     }
     Some(Manifest::decode(&String::from_utf8_lossy(&bytes)))
+}
+
+/// Takes the lease back, until the NameNode knows the length.
+async fn recover(fs: &FileSystem, file: &FsPath) {
+    let start = Instant::now();
+    while start.elapsed() < LEASE_WAIT {
+        match fs.recover_lease(file).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            // Recovery that is under way may be an error, too.
+            Err(error) => tracing::debug!(%error, "the lease is not recovered"),
+        }
+        tokio::time::sleep(LEASE_PAUSE).await;
+    }
 }
 
 struct Sweeper<'a> {

@@ -11,7 +11,7 @@ use spindle_common::deployment::{
 };
 use spindle_common::job_graph::JobSubmission;
 use spindle_hadoop::conf::Configuration;
-use spindle_hadoop::fs::{CreateOptions, FileSystem, FsError, FsPath};
+use spindle_hadoop::fs::{CreateOptions, FileSystem, FileWriter, FsError, FsPath};
 use spindle_hadoop::proto::yarn::{ApplicationSubmissionContext, ContainerLaunchContext, Priority};
 use spindle_hadoop::token::Credentials;
 use spindle_hadoop::yarn::launch::{LocalResourceType, LocalResourceVisibility};
@@ -166,9 +166,11 @@ pub(crate) async fn submit(
     }
     .encode();
     staged_bytes += manifest.len() as u64;
-    for (name, text) in [("secret", text), (MANIFEST, manifest)] {
-        background.spawn(leave(cluster.fs.clone(), staging.clone(), name, text));
-    }
+    background.spawn(leave(cluster.fs.clone(), staging.clone(), text));
+    let manifest = sync(&cluster.fs, &staging, manifest)
+        .await
+        .map_err(staging_failed)?;
+    background.spawn(close(manifest));
     if let Err(error) = cluster.rm().submit_application(context).await {
         // Nothing of it may stay behind; the first error counts.
         while background.join_next().await.is_some() {}
@@ -186,17 +188,33 @@ pub(crate) async fn submit(
     })
 }
 
-/// Leaves a small file where later clients of the same user find it. Closing it takes half a second: nothing waits for that. What
-/// a manifest tells of is made by tasks, which start much later; if this client dies first, its bytes are in HDFS all the same.
-async fn leave(fs: FileSystem, staging: FsPath, name: &'static str, text: String) {
+/// Leaves the secret where later clients of the same user find it. Closing a small file takes half a second: nothing waits for it.
+async fn leave(fs: FileSystem, staging: FsPath, text: String) {
     let options = CreateOptions::default().permission(0o600);
-    let written = match staging.join(name) {
+    let written = match staging.join("secret") {
         Ok(file) => fs.write(&file, text.into(), &options).await,
         Err(error) => Err(error),
     };
     if let Err(error) = written {
         // The ApplicationMaster of a short job may have removed the directory already.
-        tracing::debug!(%error, name, "not left for later clients");
+        tracing::debug!(%error, "the secret was not left for later clients");
+    }
+}
+
+/// Writes the manifest until its bytes are on a disk. From then on whoever cleans up can read it, even if this client dies before
+/// the file is closed: so it comes before the submission, and the closing, which takes half a second, does not.
+async fn sync(fs: &FileSystem, staging: &FsPath, text: String) -> Result<FileWriter, FsError> {
+    let options = CreateOptions::default().permission(0o600);
+    let mut writer = fs.create(&staging.join(MANIFEST)?, &options).await?;
+    writer.write_bytes(text.into()).await?;
+    writer.hsync().await?;
+    Ok(writer)
+}
+
+async fn close(manifest: FileWriter) {
+    if let Err(error) = manifest.close().await {
+        // As with the secret: the directory may be gone.
+        tracing::debug!(%error, "the manifest was not closed");
     }
 }
 
