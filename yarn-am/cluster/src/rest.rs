@@ -136,7 +136,7 @@ async fn guard(State(api): Shared, mut request: Request, next: Next) -> Response
                 admitted.set();
             }
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            in_our_form(next.run(request).await).await
         }
         Err(refusal) => {
             let challenge = (refusal.status == StatusCode::UNAUTHORIZED)
@@ -148,6 +148,23 @@ async fn guard(State(api): Shared, mut request: Request, next: Next) -> Response
             (challenge, failure).into_response()
         }
     }
+}
+
+/// Errors that are not ours, such as of a query that cannot be read, are told like the others.
+async fn in_our_form(response: Response) -> Response {
+    const LONGEST: usize = 4096;
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let json = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), LONGEST).await;
+    let message = text.map_or_else(
+        |_| status.to_string(),
+        |text| String::from_utf8_lossy(&text).into_owned(),
+    );
+    Failure { status, message }.into_response()
 }
 
 impl Api {

@@ -103,6 +103,7 @@ pub(super) fn details(id: JobId, job: &JobView, clock: Clock) -> Value {
         "plan": plan(id, &job.graph),
         "restarts": job.restarts,
         "cause": job.cause.as_ref().map(ToString::to_string),
+        "waiting-for": job.waiting_for,
     })
 }
 

@@ -79,7 +79,8 @@ fn write(
         "<p class=\"sub\">Spindle {} &middot; {} TaskManagers, {free} of {slots} slots free &middot; \
          {} containers asked for, {} starting &middot; up {} &middot; \
          JSON: <a href=\"overview\">overview</a>, <a href=\"jobs/overview\">jobs</a>, \
-         <a href=\"taskmanagers\">TaskManagers</a></p>",
+         <a href=\"taskmanagers\">TaskManagers</a>, <a href=\"jobmanager/config\">settings</a>, \
+         <a href=\"jobmanager/logs\">logs</a>, <a href=\"openapi.json\">all paths</a></p>",
         env!("CARGO_PKG_VERSION"),
         view.task_managers.len(),
         view.containers_pending,
@@ -89,12 +90,59 @@ fn write(
     if view.jobs.is_empty() {
         page.push_str("<h2>Jobs</h2><p>No job has been submitted yet.</p>\n");
     }
-    for (id, job) in &view.jobs {
+    let mut jobs: Vec<(JobId, &JobView)> = view.jobs.iter().map(|(id, job)| (*id, job)).collect();
+    // What runs comes first, then the newest.
+    jobs.sort_by_key(|(_, job)| (job.status.is_terminal(), std::cmp::Reverse(job.started)));
+    if jobs.len() > 1 {
+        write_list(page, &jobs, clock)?;
+    }
+    for (id, job) in jobs.iter().take(JOBS_DETAILED) {
         write_job(page, *id, job, view, clock)?;
     }
     write_task_managers(page, view, clock)?;
     page.push_str("</body></html>\n");
     Ok(())
+}
+
+/// More jobs than these are in the list alone.
+const JOBS_DETAILED: usize = 10;
+/// More jobs than these are only counted.
+const JOBS_LISTED: usize = 200;
+
+fn write_list(page: &mut String, jobs: &[(JobId, &JobView)], clock: Clock) -> fmt::Result {
+    write!(
+        page,
+        "<h2>Jobs</h2>\n<table><tr><th>Job<th>State<th>Submitted<th class=\"n\">Took<th class=\"n\">Restarts<th>Waits for, or why it failed\n"
+    )?;
+    for (id, job) in jobs.iter().take(JOBS_LISTED) {
+        let end = job.ended.unwrap_or_else(|| clock.now());
+        let remark = match (&job.waiting_for, &job.cause) {
+            (Some(waiting), _) => waiting.clone(),
+            (None, Some(cause)) => cause.to_string(),
+            (None, None) => String::new(),
+        };
+        let remark: String = remark.chars().take(200).collect();
+        // The details of a job that are not on this page are behind its name.
+        writeln!(
+            page,
+            "<tr><td><a href=\"jobs/{id}\">{}</a><td>{}<td>{} ago<td class=\"n\">{}<td class=\"n\">{}<td>{}",
+            Escaped(&job.graph.name),
+            State(job.status.rest_name()),
+            Span(millis(clock.now().since(job.started))),
+            Span(millis(end.since(job.started))),
+            job.restarts,
+            Escaped(&remark),
+        )?;
+    }
+    page.push_str("</table>\n");
+    if let Some(more) = jobs.len().checked_sub(JOBS_LISTED).filter(|more| *more > 0) {
+        write!(page, "<p class=\"sub\">and {more} more</p>")?;
+    }
+    Ok(())
+}
+
+fn millis(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn write_job(
@@ -108,12 +156,16 @@ fn write_job(
     write!(
         page,
         "<h2>{} {}</h2>\n<p class=\"sub\">Job <a href=\"jobs/{id}\"><code>{id}</code></a> &middot; {} &middot; \
-         {} restarts &middot; <a href=\"jobs/{id}/exceptions\">failures</a></p>\n",
+         {} restarts &middot; <a href=\"jobs/{id}/exceptions\">failures</a> &middot; \
+         <a href=\"jobs/{id}/plan\">plan</a> &middot; <a href=\"jobs/{id}/result\">result</a></p>\n",
         Escaped(&job.graph.name),
         State(job.status.rest_name()),
-        Span(u64::try_from(end.since(job.started).as_millis()).unwrap_or(u64::MAX)),
+        Span(millis(end.since(job.started))),
         job.restarts,
     )?;
+    if let Some(waiting) = &job.waiting_for {
+        writeln!(page, "<p>Waits for {}.</p>", Escaped(waiting))?;
+    }
     if let Some(cause) = &job.cause {
         let cause = cause.to_string();
         writeln!(page, "<p class=\"cause\">{}</p>", Escaped(&cause))?;
@@ -215,7 +267,7 @@ fn write_task_managers(page: &mut String, view: &View, clock: Clock) -> fmt::Res
          <th class=\"n\">Resident<th class=\"n\">Workers<th class=\"n\">Up<th class=\"n\">Heard\n",
     );
     let now = clock.now();
-    let ago = |since| Span(u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX));
+    let ago = |since| Span(millis(now.since(since)));
     for (resource, manager) in &view.task_managers {
         let id = Escaped(resource.as_str());
         writeln!(

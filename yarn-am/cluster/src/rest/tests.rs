@@ -19,7 +19,10 @@ use spindle_jobmanager::message::{Effect, Input, JobView, TaskManagerView, TaskV
 use spindle_rpc::Secret;
 use tower::ServiceExt;
 
+mod connections;
+mod locks;
 mod submission;
+mod walk;
 
 use super::*;
 use crate::driver::{ClusterDriver, ControlPlane};
