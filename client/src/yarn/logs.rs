@@ -18,6 +18,14 @@ use crate::settings::Settings;
 /// Bytes that are fetched for each line that is asked for.
 const BYTES_A_LINE: u64 = 1024;
 
+/// Files in a container's log directory that are YARN's, not ours.
+const OF_YARN: [&str; 4] = [
+    "launch_container.sh",
+    "directory.info",
+    "prelaunch.out",
+    "prelaunch.err",
+];
+
 /// Whose logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Whose {
@@ -81,10 +89,10 @@ pub(crate) async fn logs(
     }
     if printed == 0 {
         let what = job.map_or_else(|| "the application".to_owned(), |job| format!("job {job}"));
-        return Err(
-            CliError::cluster(format!("{what} has no logs in containers that run"))
-                .hint(format!("all logs of the application: spindle logs {id}")),
-        );
+        return Err(CliError::cluster(format!(
+            "{what} has written nothing into the logs of containers that run"
+        ))
+        .hint(format!("all logs of the application: spindle logs {id}")));
     }
     Ok(0)
 }
@@ -284,7 +292,10 @@ fn last_lines(text: &str, lines: u64) -> &str {
 
 /// A worker's logs bear the id of its job.
 fn is_wanted(file: &str, job: Option<JobId>) -> bool {
-    job.is_none_or(|job| file.contains(&job.to_string()))
+    match job {
+        Some(job) => file.contains(&job.to_string()),
+        None => !OF_YARN.contains(&file),
+    }
 }
 
 fn show(container: &Container, file: &str, text: &str, format: Format) {
@@ -351,5 +362,6 @@ mod tests {
         assert!(is_wanted(&format!("worker-{job}.err"), Some(job)));
         assert!(!is_wanted("taskexecutor.log", Some(job)));
         assert!(is_wanted("taskexecutor.log", None));
+        assert!(!is_wanted("launch_container.sh", None));
     }
 }

@@ -40,6 +40,12 @@ impl<'a> Reports<'a> {
         }
     }
 
+    /// Takes what has been seen already for told.
+    pub(crate) fn after(mut self, report: &ApplicationReport) -> Self {
+        self.state = Some(report.yarn_application_state());
+        self
+    }
+
     /// Asks YARN, and tells what is new.
     pub(crate) async fn ask(
         &mut self,
@@ -75,11 +81,7 @@ impl<'a> Reports<'a> {
     }
 
     /// Tells why the application still waits, if YARN gives a reason that is new.
-    pub(crate) async fn waits_for(
-        &mut self,
-        report: &ApplicationReport,
-        reporter: &mut Reporter,
-    ) {
+    pub(crate) async fn waits_for(&mut self, report: &ApplicationReport, reporter: &mut Reporter) {
         let words = waiting_for(report.diagnostics());
         if words != self.waiting && !words.is_empty() {
             let reason = waiting::reason(self.cluster.rest.as_ref(), report, &words).await;
@@ -148,7 +150,7 @@ pub(crate) async fn conclude(
     reporter: &mut Reporter,
 ) -> Result<u8, CliError> {
     // An ApplicationMaster that was killed could not do it.
-    if let Err(error) = cluster.fs.delete(staging, true).await {
+    if let Err(error) = crate::gc::clear(&cluster.fs, staging).await {
         tracing::warn!(%error, "the staging directory could not be removed");
     }
     let (status, exit) = match report.final_application_status() {

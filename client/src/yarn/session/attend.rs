@@ -92,9 +92,9 @@ pub(super) async fn attend(
         });
     };
     say(reporter, "commands: help, jobs, stop, quit");
-    let mut reports = Reports::new(cluster, session.id);
+    let mut reports = Reports::new(cluster, session.id).after(&session.report);
     let mut rest: Option<RestClient> = None;
-    let mut told = BTreeMap::new();
+    let (mut told, mut first) = (BTreeMap::new(), true);
     let mut lines = lines_of_stdin();
     let mut pace = tokio::time::interval(PACE);
     let gone = left();
@@ -130,7 +130,7 @@ pub(super) async fn attend(
                 }
                 let Some(known) = &rest else { continue };
                 match known.overview().await {
-                    Ok(jobs) => tell(&jobs, &mut told, reporter),
+                    Ok(jobs) => tell(&jobs, &mut told, std::mem::take(&mut first), reporter),
                     // Another attempt has another address.
                     Err(_) => rest = None,
                 }
@@ -154,10 +154,17 @@ pub(super) async fn attend(
 }
 
 /// Tells of each job whose state is another than the one told last.
-fn tell(jobs: &[JobOverview], told: &mut BTreeMap<String, String>, reporter: &mut Reporter) {
+fn tell(
+    jobs: &[JobOverview],
+    told: &mut BTreeMap<String, String>,
+    first: bool,
+    reporter: &mut Reporter,
+) {
     for job in jobs {
         let before = told.insert(job.jid.clone(), job.state.clone());
-        if before.as_ref() != Some(&job.state) {
+        // What was over before is no news.
+        let is_old = first && job.is_over();
+        if before.as_ref() != Some(&job.state) && !is_old {
             reporter.event(&Event::Remark {
                 text: format!("job {} `{}` is {}", job.jid, job.name, job.state),
             });
