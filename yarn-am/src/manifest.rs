@@ -20,7 +20,8 @@ const NAME: &str = "manifest";
 #[derive(Debug, Serialize, Deserialize)]
 struct Line {
     path: String,
-    job: Option<JobId>,
+    /// Hexadecimal.
+    job: Option<String>,
 }
 
 /// The manifest of an application.
@@ -161,7 +162,7 @@ fn encode(jobs: &BTreeMap<JobId, Vec<String>>, text: &mut Vec<u8>) {
         for path in paths {
             let line = Line {
                 path: path.clone(),
-                job: Some(job),
+                job: Some(job.to_string()),
             };
             serde_json::to_writer(&mut *text, &line).expect("text has a form in JSON");
             text.push(b'\n');
@@ -173,9 +174,12 @@ fn encode(jobs: &BTreeMap<JobId, Vec<String>>, text: &mut Vec<u8>) {
 fn decode(text: &[u8]) -> Vec<Leftover> {
     text.split(|byte| *byte == b'\n')
         .filter_map(|line| serde_json::from_slice::<Line>(line).ok())
-        .flat_map(|line| match line.job {
-            Some(job) => Leftover::of_job(job, [line.path]),
-            None => vec![Leftover::Whole(line.path)],
+        .filter_map(|Line { path, job }| match job {
+            Some(job) => Some(Leftover::Part {
+                directory: path,
+                job: job.parse().ok()?,
+            }),
+            None => Some(Leftover::Whole(path)),
         })
         .collect()
 }
@@ -261,7 +265,10 @@ mod tests {
         let files = std::fs::read_dir(directory.path()).unwrap().count();
         assert_eq!(files, 1, "no temporary file stays");
         let text = std::fs::read_to_string(&file).unwrap();
-        assert!(text.starts_with(&format!("{told}\n{{\"path\"")), "{text}");
+        let job = "03".repeat(16);
+        let newest = format!("{{\"path\":\"file:///c\",\"job\":\"{job}\"}}\n");
+        let whole = text.starts_with(&format!("{told}\n")) && text.ends_with(&newest);
+        assert!(whole, "{text}");
     }
 
     #[tokio::test]

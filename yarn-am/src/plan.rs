@@ -186,11 +186,13 @@ fn hand_over(path: &Path, credentials: &Credentials) -> io::Result<()> {
     file.write_all(&given.encode())
 }
 
-/// The last line with something in it, as the end of a sentence.
+/// The last line that is called an error, else the last with something in it, as the end of a sentence.
 fn last_line(path: &Path) -> String {
     let text = std::fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let last = text.lines().map(str::trim).rfind(|line| !line.is_empty());
+    let mut lines = text.lines().map(str::trim);
+    let error = lines.clone().rfind(|line| line.starts_with("error"));
+    let last = error.or_else(|| lines.rfind(|line| !line.is_empty()));
     last.map_or_else(String::new, |line| {
         let line: String = line.chars().take(400).collect();
         format!(": {line}")
@@ -288,8 +290,8 @@ mod tests {
                 "the program cannot run: there is no input",
             ),
             (
-                "echo usage >&2; echo >&2; exit 2",
-                "the program could not be planned: it ended with exit status: 2: usage",
+                "echo 'error: no file' >&2; echo usage >&2; exit 2",
+                "the program could not be planned: it ended with exit status: 2: error: no file",
             ),
             ("exit 0", "the program ended without a plan"),
             ("echo x > plan.pb", "the program's plan cannot be read"),
