@@ -97,6 +97,35 @@ pub(crate) async fn sweep(
     Ok(())
 }
 
+/// Removes the traces of one application that is over, if somebody else has not: what its jobs made, then its staging directory.
+///
+/// # Errors
+/// When the staging directory cannot be removed. It stays, for the next sweep, where something else could not be.
+pub(crate) async fn clear(fs: &FileSystem, staging: &FsPath) -> Result<(), FsError> {
+    if !fs.exists(staging).await? {
+        return Ok(());
+    }
+    let mut sweeper = Sweeper {
+        fs,
+        dry_run: false,
+        tell: &mut |done| tracing::debug!(?done, "cleared"),
+    };
+    let manifest = read_manifest(fs, staging, true).await.unwrap_or_default();
+    for effect in &manifest.effects {
+        match manifest::target(effect, fs, staging) {
+            Ok(part @ Target::Part { .. }) => {
+                if !sweeper.effect(&part, "its application is over").await {
+                    return Ok(());
+                }
+            }
+            // Whether others write there is known to a sweep only.
+            Ok(Target::Whole(_)) => return Ok(()),
+            Err(why) => tracing::debug!(path = effect.path, why, "not removed"),
+        }
+    }
+    fs.delete(staging, true).await.map(drop)
+}
+
 async fn observe(fs: &FileSystem, known: &Known) -> Result<Observed, FsError> {
     let entries = list(fs, &known.base).await?;
     let mut cache = Vec::new();
@@ -330,6 +359,23 @@ mod tests {
             done.iter().filter(is_removed).count()
         };
         assert_eq!((removed(&would), removed(&again)), (3, 0), "{would:?}");
+    }
+
+    #[tokio::test]
+    async fn clearing_one_application_takes_its_jobs_part_and_no_more() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        lay_out(root);
+        let fs = FileSystem::new(&Configuration::new(), "ann").unwrap();
+        let staging = root.join("home/.spindle").join(DEAD);
+        let path = FsPath::file(staging.to_str().unwrap()).unwrap();
+        clear(&fs, &path).await.unwrap();
+        clear(&fs, &path).await.unwrap();
+        let there = |path: &str| root.join(path).exists();
+        assert!(!staging.exists());
+        assert!(!there(&format!("out/.spindle-staging/{JOB}")));
+        assert!(there(&format!("out/.spindle-staging/{OTHER}/0-0/part")));
+        assert!(there("out/part-00000"), "a user's data");
     }
 
     #[tokio::test]
