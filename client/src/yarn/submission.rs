@@ -2,7 +2,7 @@
 //!
 //! What the containers must know travels in the credentials of the launch context, which only the application's owner can
 //! read: the secret, the cluster's settings and, unless it is large, the job. So a submission of a known program writes two small
-//! files to HDFS, the secret for later clients and the manifest for those who clean up, and nothing waits for them.
+//! files to HDFS, the secret for later clients and the manifest for those who clean up, and nothing waits for them to be closed.
 
 use spindle_common::deployment::{
     APPLICATION_MASTER_EXECUTABLE, ArtifactSpec, CLUSTER_ENTRY, ClusterSpec, DeploymentMode,
