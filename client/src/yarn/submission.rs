@@ -4,6 +4,7 @@
 //! read: the secret, the cluster's settings and, unless it is large, the job. So a submission of a known program writes two small
 //! files to HDFS, the secret for later clients and the manifest for those who clean up, and nothing waits for them to be closed.
 
+use spindle_common::config::{ConfigOption, options};
 use spindle_common::deployment::{
     APPLICATION_MASTER_EXECUTABLE, ArtifactSpec, CLUSTER_ENTRY, ClusterSpec, DeploymentMode,
     JOB_EXECUTABLE, MAX_INLINE_SUBMISSION, SECRET_ENTRY, SUBMISSION_ENTRY, SUBMISSION_FILE,
@@ -12,7 +13,10 @@ use spindle_common::deployment::{
 use spindle_common::job_graph::JobSubmission;
 use spindle_hadoop::conf::Configuration;
 use spindle_hadoop::fs::{CreateOptions, FileSystem, FileWriter, FsError, FsPath};
-use spindle_hadoop::proto::yarn::{ApplicationSubmissionContext, ContainerLaunchContext, Priority};
+use spindle_hadoop::proto::yarn::{
+    ApplicationAccessType, ApplicationAclMap, ApplicationSubmissionContext, ContainerLaunchContext,
+    Priority,
+};
 use spindle_hadoop::token::Credentials;
 use spindle_hadoop::yarn::launch::{LocalResourceType, LocalResourceVisibility};
 use spindle_hadoop::yarn::{ApplicationId, launch};
@@ -282,15 +286,36 @@ fn context(
             profile.vcores,
         )),
         application_tags: yarn.tags.clone(),
+        node_label_expression: settings.config.get(&options::YARN_NODE_LABEL),
         am_container_spec: Some(ContainerLaunchContext {
             local_resources: launch::local_resources(files),
             tokens: Some(credentials.encode()),
             environment,
             command: vec![command.line()],
+            application_ac_ls: acls(settings),
             ..Default::default()
         }),
         ..Default::default()
     })
+}
+
+/// Who else may look at the application, or change it.
+fn acls(settings: &Settings) -> Vec<ApplicationAclMap> {
+    let acl = |access: ApplicationAccessType, option: &ConfigOption<Option<String>>| {
+        settings.config.get(option).map(|acl| ApplicationAclMap {
+            access_type: Some(access.into()),
+            acl: Some(acl),
+        })
+    };
+    let view = acl(
+        ApplicationAccessType::AppaccessViewApp,
+        &options::YARN_VIEW_ACLS,
+    );
+    let modify = acl(
+        ApplicationAccessType::AppaccessModifyApp,
+        &options::YARN_MODIFY_ACLS,
+    );
+    view.into_iter().chain(modify).collect()
 }
 
 fn local_resource(

@@ -241,6 +241,18 @@ options! {
             kind: Kind::List, default: None, unit: "", flink: true,
             doc: "Tags of the application.",
         }
+        YARN_NODE_LABEL: Option<String> = "yarn.application.node-label" {
+            kind: Kind::Text, default: None, unit: "", flink: true,
+            doc: "Label of the nodes that the application runs on. Without it the queue's own choice.",
+        }
+        YARN_VIEW_ACLS: Option<String> = "yarn.view.acls" {
+            kind: Kind::Text, default: None, unit: "", flink: true,
+            doc: "Users and groups, besides the owner, who may look at the application: user,user group,group, or * for all. It holds where the cluster has yarn.acl.enable.",
+        }
+        YARN_MODIFY_ACLS: Option<String> = "yarn.modify.acls" {
+            kind: Kind::Text, default: None, unit: "", flink: true,
+            doc: "Users and groups, besides the owner, who may change the application, in the same form.",
+        }
         YARN_MASTER_VCORES: u32 = "yarn.appmaster.vcores" {
             kind: COUNT, default: Some("1"), unit: "virtual cores", flink: true,
             doc: "Virtual cores of the ApplicationMaster's container.",
