@@ -14,6 +14,7 @@ mod routes;
 mod server;
 mod submission;
 mod task_managers;
+mod vertex_handlers;
 mod vertices;
 
 use std::path::PathBuf;

@@ -191,9 +191,6 @@ pub(super) fn exceptions(job: &JobView, clock: Clock) -> Value {
             if let Some(operator) = &cause.operator {
                 one["taskName"] = json!(operator);
             }
-            // Where it ran is not kept.
-            one["endpoint"] = json!("(unassigned)");
-            one["taskManagerId"] = json!("(unassigned)");
             one
         })
         .collect();

@@ -19,7 +19,7 @@ pub(super) type Metrics = BTreeMap<String, Value>;
 pub(super) struct Wanted {
     /// Names, with commas between them; without it the names alone are told.
     get: Option<String>,
-    /// Of `min,max,sum,avg`; without it all of them.
+    /// Of `min,max,sum,avg,skew`; without it all of them.
     agg: Option<String>,
     pub(super) jobs: Option<String>,
     pub(super) taskmanagers: Option<String>,
@@ -137,7 +137,7 @@ pub(super) fn answer(metrics: &Metrics, wanted: &Wanted) -> Value {
 
 /// The metrics of several things of one kind.
 pub(super) fn aggregate(things: &[Metrics], wanted: &Wanted) -> Result<Value, Failure> {
-    let modes = ["min", "max", "avg", "sum"];
+    let modes = ["min", "max", "avg", "sum", "skew"];
     let chosen: Vec<&str> = match &wanted.agg {
         None => modes.to_vec(),
         Some(names) => {
@@ -146,7 +146,7 @@ pub(super) fn aggregate(things: &[Metrics], wanted: &Wanted) -> Result<Value, Fa
                 let mode = modes.into_iter().find(|mode| *mode == name);
                 mode.ok_or_else(|| {
                     Failure::bad_request(format!(
-                        "`{name}` is no aggregation: those are min, max, avg and sum"
+                        "`{name}` is no aggregation: those are min, max, avg, sum and skew"
                     ))
                 })
             };
@@ -170,6 +170,7 @@ pub(super) fn aggregate(things: &[Metrics], wanted: &Wanted) -> Result<Value, Fa
                 "min" => numbers.iter().copied().fold(first, f64::min),
                 "max" => numbers.iter().copied().fold(first, f64::max),
                 "avg" => sum / numbers.len() as f64,
+                "skew" => skew(&numbers),
                 _ => sum,
             };
             one.insert((*mode).to_owned(), json!(value));
@@ -177,6 +178,17 @@ pub(super) fn aggregate(things: &[Metrics], wanted: &Wanted) -> Result<Value, Fa
         Some(Value::Object(one))
     };
     Ok(names.into_iter().filter_map(one).collect())
+}
+
+/// How unevenly numbers are spread, 0 to 100: their mean distance from the mean, in per cent of it. Flink: `DoubleDataSkew`.
+fn skew(numbers: &[f64]) -> f64 {
+    let count = numbers.len() as f64;
+    let mean = numbers.iter().sum::<f64>() / count;
+    if mean == 0.0 {
+        return 0.0;
+    }
+    let distance = numbers.iter().map(|number| (number - mean).abs());
+    (distance.sum::<f64>() / count / mean * 100.0).min(100.0)
 }
 
 /// The numbers that `0,2-4` names.
@@ -194,4 +206,25 @@ pub(super) fn indices(text: &str) -> Result<BTreeSet<u32>, Failure> {
         indices.extend(from..=to);
     }
     Ok(indices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skew_is_nothing_for_equal_numbers_and_all_for_one_among_many() {
+        assert_eq!(skew(&[5.0, 5.0, 5.0]), 0.0);
+        assert_eq!(skew(&[0.0, 0.0]), 0.0);
+        assert_eq!(skew(&[1.0, 3.0]), 50.0);
+        assert_eq!(skew(&[0.0, 0.0, 0.0, 8.0]), 100.0);
+    }
+
+    #[test]
+    fn a_list_of_subtasks_has_ranges() {
+        assert_eq!(indices("0,2-4,3").unwrap(), BTreeSet::from([0, 2, 3, 4]));
+        for text in ["", "-", "4-2", "a", "0-4294967295", "-1"] {
+            assert!(indices(text).is_err(), "{text}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 
 use super::access::Right;
-use super::{Api, handlers, submission};
+use super::{Api, handlers, submission, vertex_handlers};
 
 /// What a route does.
 pub(super) struct Route {
@@ -268,79 +268,85 @@ pub(super) static ROUTES: &[Route] = &[
         Object(
             "id:string name:string parallelism:integer maxParallelism:integer now:integer aggregated:object subtasks:array",
         ),
-        || get(handlers::vertex),
+        || get(vertex_handlers::vertex),
     ),
     look(
         "/jobs/{job}/vertices/{vertex}/accumulators",
         "A vertex's accumulators: none, they are kept by job.",
         Object("id:string user-accumulators:array"),
-        || get(handlers::vertex_accumulators),
+        || get(vertex_handlers::vertex_accumulators),
     ),
     look(
         "/jobs/{job}/vertices/{vertex}/backpressure",
         "Back-pressure, which is not measured yet: always the answer without samples.",
         Object("status:string backpressureLevel:string? end-timestamp:integer? subtasks:array"),
-        || get(handlers::back_pressure),
+        || get(vertex_handlers::back_pressure),
+    ),
+    look(
+        "/jobs/{job}/vertices/{vertex}/flamegraph",
+        "Flame graphs: always the answer of a cluster that has them switched off.",
+        Object("endTimestamp:integer"),
+        || get(vertex_handlers::flame_graph),
     ),
     look(
         "/jobs/{job}/vertices/{vertex}/metrics",
         "Metrics of all subtasks, each named with its subtask.",
         METRICS,
-        || get(handlers::vertex_metrics),
+        || get(vertex_handlers::vertex_metrics),
     ),
     look(
         "/jobs/{job}/vertices/{vertex}/subtasks/accumulators",
         "Accumulators by subtask: none, they are kept by job.",
         Object("id:string parallelism:integer subtasks:array"),
-        || get(handlers::subtask_accumulators),
+        || get(vertex_handlers::subtask_accumulators),
     ),
     look(
         "/jobs/{job}/vertices/{vertex}/subtasks/metrics",
         "Metrics aggregated over subtasks.",
         METRICS,
-        || get(handlers::subtasks_metrics),
+        || get(vertex_handlers::subtasks_metrics),
     ),
     look(
         "/jobs/{job}/vertices/{vertex}/subtasks/{subtask}",
         "A subtask's current attempt.",
         SUBTASK,
-        || get(handlers::subtask),
+        || get(vertex_handlers::subtask),
     ),
     look(
         "/jobs/{job}/vertices/{vertex}/subtasks/{subtask}/metrics",
         "A subtask's metrics.",
         METRICS,
-        || get(handlers::subtask_metrics),
+        || get(vertex_handlers::subtask_metrics),
     ),
     look(
         "/jobs/{job}/vertices/{vertex}/subtasks/{subtask}/attempts/{attempt}",
         "An attempt, if it is the current one.",
         SUBTASK,
-        || get(handlers::attempt),
+        || get(vertex_handlers::attempt),
     ),
     look(
         "/jobs/{job}/vertices/{vertex}/subtasks/{subtask}/attempts/{attempt}/accumulators",
         "An attempt's accumulators: none, they are kept by job.",
         Object("subtask:integer attempt:integer id:string user-accumulators:array"),
-        || get(handlers::attempt_accumulators),
+        || get(vertex_handlers::attempt_accumulators),
     ),
     look(
         "/jobs/{job}/vertices/{vertex}/subtasktimes",
         "When each subtask entered each state.",
         Object("id:string name:string now:integer subtasks:array"),
-        || get(handlers::subtask_times),
+        || get(vertex_handlers::subtask_times),
     ),
     look(
         "/jobs/{job}/vertices/{vertex}/taskmanagers",
         "A vertex's subtasks by TaskManager.",
         Object("id:string name:string now:integer taskmanagers:array"),
-        || get(handlers::vertex_task_managers),
+        || get(vertex_handlers::vertex_task_managers),
     ),
     look(
         "/jobs/{job}/vertices/{vertex}/watermarks",
         "Watermarks of the subtasks that have one.",
         METRICS,
-        || get(handlers::watermarks),
+        || get(vertex_handlers::watermarks),
     ),
     look(
         "/taskmanagers",

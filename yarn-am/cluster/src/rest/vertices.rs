@@ -200,3 +200,8 @@ pub(super) fn back_pressure() -> Value {
         "subtasks": [],
     })
 }
+
+/// What Flink answers where flame graphs are switched off.
+pub(super) fn flame_graph() -> Value {
+    json!({"endTimestamp": -2})
+}

@@ -211,8 +211,7 @@ async fn metrics_are_told_by_name_and_aggregated() {
     let body = server
         .get(&format!("{base}/subtasks/metrics?get=numRecordsIn"))
         .await;
-    let all =
-        json!({"id": "numRecordsIn", "min": 1000.0, "max": 1000.0, "avg": 1000.0, "sum": 2000.0});
+    let all = json!({"id": "numRecordsIn", "min": 1000.0, "max": 1000.0, "avg": 1000.0, "sum": 2000.0, "skew": 0.0});
     assert_eq!(body, json!([all]));
     let path = format!("{base}/subtasks/metrics?get=numRecordsIn&agg=sum&subtasks=1");
     assert_eq!(
