@@ -63,8 +63,10 @@ impl Acl {
 pub enum Right {
     /// To look.
     View,
-    /// To change something.
+    /// To change something: to cancel, to stop.
     Modify,
+    /// To run a program in the owner's name. No ACL gives this: YARN's MODIFY is about an application, not about its user.
+    Run,
 }
 
 /// The lock of the REST API.
@@ -143,10 +145,11 @@ impl Access {
         let Caller::Proxied(user) = caller else {
             return true;
         };
-        let modifies = *user == self.owner || self.modifiers.names(user);
+        let owns = *user == self.owner;
         match right {
-            Right::View => modifies || self.viewers.names(user),
-            Right::Modify => modifies,
+            Right::View => owns || self.modifiers.names(user) || self.viewers.names(user),
+            Right::Modify => owns || self.modifiers.names(user),
+            Right::Run => owns,
         }
     }
 
@@ -180,13 +183,12 @@ impl Access {
         let what = match right {
             Right::View => "look at",
             Right::Modify => "change",
+            Right::Run => "run a job in",
         };
         let owner = &self.owner;
         Err(Refusal {
             status: StatusCode::FORBIDDEN,
-            message: format!(
-                "user {user} may not {what} this application of {owner}: no ACL names this user"
-            ),
+            message: format!("user {user} may not {what} this application of {owner}"),
         })
     }
 }

@@ -103,6 +103,7 @@ fn operation(route: &Route) -> Value {
         "x-right": match route.right {
             Right::View => "view",
             Right::Modify => "modify",
+            Right::Run => "run",
         },
     });
     let body = match (route.method.as_str(), route.path) {

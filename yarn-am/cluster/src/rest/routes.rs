@@ -75,6 +75,18 @@ const fn act(
     }
 }
 
+const fn run(method: Method, summary: &'static str, handler: Handler) -> Route {
+    Route {
+        method,
+        path: "/jobs",
+        summary,
+        right: Right::Run,
+        status: 202,
+        answer: Object("jobid:string"),
+        handler,
+    }
+}
+
 const METRICS: Answer = List("id:string");
 const SUBTASK: Answer = Object(
     "subtask:integer status:string attempt:integer endpoint:string taskmanager-id:string start-time:integer \
@@ -147,18 +159,14 @@ pub(super) static ROUTES: &[Route] = &[
         Object("jobs:array"),
         || get(handlers::job_ids),
     ),
-    act(
+    run(
         Method::POST,
-        "/jobs",
         "Hands a job in: a submission as protobuf.",
-        Object("jobid:string"),
         || post(submission::post),
     ),
-    act(
+    run(
         Method::PUT,
-        "/jobs",
         "Hands a job in: the same in base64, as one line of JSON.",
-        Object("jobid:string"),
         || put(submission::put),
     ),
     look(
