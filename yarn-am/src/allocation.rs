@@ -35,6 +35,8 @@ pub struct Held {
 /// The books of one attempt.
 #[derive(Debug)]
 pub struct Allocation {
+    /// Label of the nodes that are asked for; the application's if there is none.
+    label: Option<String>,
     largest: Option<ResourceProfile>,
     plan: Option<ContainerPlan>,
     /// What the ResourceManager still owes by its own count; unknown when it has to be told anew.
@@ -51,9 +53,10 @@ pub struct Allocation {
 }
 
 impl Allocation {
-    /// The books of an attempt that runs on `own`.
-    pub fn new(own: Option<NodeId>) -> Self {
+    /// The books of an attempt that runs on `own` and asks for nodes with a label.
+    pub fn new(own: Option<NodeId>, label: Option<String>) -> Self {
         Self {
+            label,
             largest: None,
             plan: None,
             owed: Some(0),
@@ -167,6 +170,8 @@ impl Allocation {
                 )),
                 num_containers: Some(i32::try_from(wanted).unwrap_or(i32::MAX)),
                 relax_locality: Some(true),
+                // Allowed for `*` only, which is all that is asked.
+                node_label_expression: self.label.clone(),
                 ..Default::default()
             });
         }

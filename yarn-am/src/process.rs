@@ -130,7 +130,10 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
         .register(registration.clone())
         .await
         .context("failed to register with the ResourceManager")?;
-    let mut allocation = Allocation::new(environment.node.clone());
+    let mut allocation = Allocation::new(
+        environment.node.clone(),
+        told.config.get(&options::YARN_TASKMANAGER_NODE_LABEL),
+    );
     allocation.registered(&registered);
 
     let access = match access(&told, &registered).await {

@@ -245,6 +245,10 @@ options! {
             kind: Kind::Text, default: None, unit: "", flink: true,
             doc: "Label of the nodes that the application runs on. Without it the queue's own choice.",
         }
+        YARN_TASKMANAGER_NODE_LABEL: Option<String> = "yarn.taskmanager.node-label" {
+            kind: Kind::Text, default: None, unit: "", flink: true,
+            doc: "Label of the nodes that TaskManagers run on. Without it that of the application.",
+        }
         YARN_VIEW_ACLS: Option<String> = "yarn.view.acls" {
             kind: Kind::Text, default: None, unit: "", flink: true,
             doc: "Users and groups, besides the owner, who may look at the application: user,user group,group, or * for all. It holds where the cluster has yarn.acl.enable.",

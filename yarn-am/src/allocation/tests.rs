@@ -19,7 +19,7 @@ struct Story {
 
 impl Story {
     fn new() -> Self {
-        let mut allocation = Allocation::new(Some(NodeId::new("a", 1)));
+        let mut allocation = Allocation::new(Some(NodeId::new("a", 1)), None);
         allocation.registered(&pb::RegisterApplicationMasterResponse {
             maximum_capability: Some(launch::resource(4096, 4)),
             ..Default::default()
@@ -432,4 +432,25 @@ fn a_change_in_the_number_of_nodes_is_told_once() {
     story.answer("2 nodes", &answer);
     story.answer("2 nodes", &answer);
     story.check("<- 2 nodes\n  2 nodes\n<- 2 nodes");
+}
+
+#[test]
+fn containers_are_asked_for_with_their_label() {
+    let mut allocation = Allocation::new(None, Some("fast".to_owned()));
+    let refusal = allocation.plan(ContainerPlan {
+        profile: ResourceProfile {
+            memory: ByteSize::from_mib(512),
+            vcores: 1,
+        },
+        pending: 2,
+        avoid: BTreeSet::new(),
+    });
+    assert_eq!(refusal, None);
+    let request = allocation.request(0.0);
+    let asks: Vec<_> = request
+        .ask
+        .iter()
+        .map(|ask| (ask.resource_name(), ask.node_label_expression()))
+        .collect();
+    assert_eq!(asks, [("*", "fast")]);
 }
