@@ -200,7 +200,8 @@ impl Watch<'_> {
                         Exit::JobFailed,
                         format!("session {} does not know the job any more", self.session.id),
                     )
-                    .because(error));
+                    .because(error)
+                    .hint("if its ApplicationMaster was replaced, the new one began without jobs: submit the job again"));
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the JobManager does not answer");
