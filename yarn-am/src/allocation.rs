@@ -95,6 +95,15 @@ impl Allocation {
         }
     }
 
+    /// The ResourceManager refused what was asked, and applied nothing. An ask for no container would be refused too, so that
+    /// none is made. Answers with the setting at fault, if one can be named.
+    pub fn refused(&mut self) -> Option<String> {
+        self.send_again();
+        self.owed = Some(0);
+        let label = self.label.as_ref()?;
+        Some(format!("yarn.taskmanager.node-label is `{label}`"))
+    }
+
     /// Replaces the plan; answers with a refusal if it can never be had.
     pub fn plan(&mut self, plan: ContainerPlan) -> Option<ResourceEvent> {
         let refusal = self.refusal(&plan);

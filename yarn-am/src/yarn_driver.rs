@@ -188,9 +188,11 @@ impl YarnActor {
             AmError::NotRegistered(_) => self.register_again().await,
             AmError::AttemptOver(_) => Err(YarnDriverError::AttemptOver(Some(error))),
             AmError::RefusedAsk(_) => {
-                let reason = format!("YARN refused what was asked for: {}", report(&error));
+                let mut reason = format!("YARN refused what was asked for: {}", report(&error));
+                if let Some(setting) = self.allocation.refused() {
+                    reason = format!("{reason}; {setting}");
+                }
                 tracing::warn!(reason, "ask refused");
-                self.allocation.send_again();
                 self.tell(ResourceEvent::Refused { reason });
                 sleep(self.config.calm).await;
                 Ok(())

@@ -435,7 +435,7 @@ fn a_change_in_the_number_of_nodes_is_told_once() {
 }
 
 #[test]
-fn containers_are_asked_for_with_their_label() {
+fn containers_are_asked_for_with_their_label_and_once_refused_only_while_wanted() {
     let mut allocation = Allocation::new(None, Some("fast".to_owned()));
     let refusal = allocation.plan(ContainerPlan {
         profile: ResourceProfile {
@@ -453,4 +453,17 @@ fn containers_are_asked_for_with_their_label() {
         .map(|ask| (ask.resource_name(), ask.node_label_expression()))
         .collect();
     assert_eq!(asks, [("*", "fast")]);
+    let setting = allocation.refused().unwrap();
+    assert!(setting.ends_with("`fast`"), "{setting}");
+    assert_eq!(allocation.request(0.0).ask.len(), 1, "still wanted");
+    allocation.refused();
+    allocation.plan(ContainerPlan {
+        profile: ResourceProfile {
+            memory: ByteSize::from_mib(512),
+            vcores: 1,
+        },
+        pending: 0,
+        avoid: BTreeSet::new(),
+    });
+    assert!(!allocation.has_news() && allocation.request(0.0).ask.is_empty());
 }
