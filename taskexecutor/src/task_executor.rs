@@ -236,8 +236,14 @@ impl TaskExecutor {
             metrics: update.metrics,
         };
         self.reports.insert((job, update.execution), report);
+        // Whatever a job's own program says of itself, it cannot speak for the cluster.
+        let cause = update.cause.map(|cause| FailureCause {
+            class: cause.class.min(FailureClass::FailJob),
+            ..cause
+        });
         out.push(Effect::Tell(ToJobManager::TaskState(TaskStateUpdate {
             job,
+            cause,
             ..update
         })));
         if ended && self.heartbeat.is_some() {

@@ -33,38 +33,83 @@ pub fn hadoop() -> &'static Hadoop {
             || std::env::temp_dir().join("spindle-tests-hadoop"),
             PathBuf::from,
         );
-        let script = |verb: &str| {
-            let output = Command::new(repository().join("scripts/local-hadoop"))
-                .args([verb, "--nodes", "2", "--dir"])
-                .arg(&directory)
-                .output()
-                .expect("scripts/local-hadoop can be started");
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(
-                output.status.success(),
-                "local-hadoop {verb} failed: {said}"
-            );
-            String::from_utf8_lossy(&output.stdout).into_owned()
-        };
-        script("up");
-        let environment = script("env")
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("export ")?.split_once('='))
-            .map(|(name, value)| {
-                (
-                    name.to_owned(),
-                    value.trim_matches(|c| c == '"' || c == '\'').to_owned(),
-                )
-            })
-            .collect();
-        Hadoop {
-            directory,
-            environment,
-        }
+        Hadoop::up(directory, 2, &[])
     })
 }
 
+/// Runs `scripts/local-hadoop`; what it printed.
+fn script(directory: &Path, verb: &str, arguments: &[String]) -> String {
+    let output = Command::new(repository().join("scripts/local-hadoop"))
+        .args([verb, "--dir"])
+        .arg(directory)
+        .args(arguments)
+        .output()
+        .expect("scripts/local-hadoop can be started");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success(),
+        "local-hadoop {verb} failed: {said}"
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A cluster for one test, with settings of its own; gone when it is dropped.
+pub struct OwnHadoop {
+    hadoop: Hadoop,
+    _directory: tempfile::TempDir,
+}
+
+impl OwnHadoop {
+    /// Brings it up with one NodeManager and these settings, `key=value`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn up(settings: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        Self {
+            hadoop: Hadoop::up(directory.path().to_owned(), 1, settings),
+            _directory: directory,
+        }
+    }
+}
+
+impl std::ops::Deref for OwnHadoop {
+    type Target = Hadoop;
+
+    fn deref(&self) -> &Hadoop {
+        &self.hadoop
+    }
+}
+
+impl Drop for OwnHadoop {
+    fn drop(&mut self) {
+        script(&self.hadoop.directory, "down", &[]);
+    }
+}
+
 impl Hadoop {
+    fn up(directory: PathBuf, nodes: u32, settings: &[&str]) -> Self {
+        let mut arguments = vec!["--nodes".to_owned(), nodes.to_string()];
+        for setting in settings {
+            arguments.extend(["-D".to_owned(), (*setting).to_owned()]);
+        }
+        script(&directory, "up", &arguments);
+        let environment = script(&directory, "env", &[])
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("export ")?.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.trim_matches(['"', '\'']).to_owned()))
+            .collect();
+        Self {
+            directory,
+            environment,
+        }
+    }
+
+    /// Address of the ResourceManager's web pages.
+    pub fn web(&self) -> &str {
+        self.environment["HADOOP_RM_WEB"].trim_end_matches('/')
+    }
+
     /// The directory of its site files.
     pub fn conf_dir(&self) -> PathBuf {
         PathBuf::from(&self.environment["HADOOP_CONF_DIR"])
@@ -133,10 +178,7 @@ impl Hadoop {
     /// # Panics
     /// When it does not answer.
     pub fn rm(&self, path: &str) -> Value {
-        let url = format!(
-            "{}/ws/v1/cluster/{path}",
-            self.environment["HADOOP_RM_WEB"].trim_end_matches('/')
-        );
+        let url = format!("{}/ws/v1/cluster/{path}", self.web());
         let mut response = ureq::get(&url)
             .header("accept", "application/json")
             .call()
@@ -157,7 +199,7 @@ impl Hadoop {
     /// # Panics
     /// When it refuses.
     pub fn kill(&self, application: &str) {
-        let web = self.environment["HADOOP_RM_WEB"].trim_end_matches('/');
+        let web = self.web();
         let user = std::env::var("USER").unwrap_or_else(|_| "root".to_owned());
         let url = format!("{web}/ws/v1/cluster/apps/{application}/state?user.name={user}");
         let answer = ureq::put(&url).send_json(serde_json::json!({"state": "KILLED"}));

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use spindle_common::id::JobId;
 use spindle_common::job_graph::JobGraph;
 use spindle_hadoop::fs::{CreateOptions, FileSystem, FsError, FsPath};
+use tokio::task::JoinSet;
 
 use crate::process::report;
 use crate::staging::Leftover;
@@ -47,6 +48,8 @@ struct Written {
     version: u64,
     /// Lines of other kinds, once they have been read.
     others: Option<Vec<u8>>,
+    /// Files that are whole but not closed yet.
+    closing: JoinSet<()>,
 }
 
 impl Manifest {
@@ -100,9 +103,19 @@ impl Manifest {
         };
         let fresh = self.staging.join(&format!("{NAME}.tmp-{version}"))?;
         let options = CreateOptions::default().overwrite().permission(0o600);
-        self.fs.write(&fresh, text.into(), &options).await?;
+        let mut writer = self.fs.create(&fresh, &options).await?;
+        writer.write(&text).await?;
+        // On a disk from here on. Closing a small file takes half a second, and nothing has to wait for that.
+        writer.hsync().await?;
         self.fs.rename(&fresh, &self.file, true).await?;
         written.version = version;
+        while written.closing.try_join_next().is_some() {}
+        written.closing.spawn(async move {
+            if let Err(error) = writer.close().await {
+                // A newer manifest, or the end of the application, has taken its place.
+                tracing::debug!(error = report(&error), "a manifest was not closed");
+            }
+        });
         Ok(())
     }
 

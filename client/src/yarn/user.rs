@@ -10,12 +10,10 @@ use spindle_hadoop::proto::yarn::{
 use spindle_hadoop::yarn::ApplicationId;
 
 use super::cluster::Cluster;
+use super::session::SESSION_TAG;
 use crate::error::CliError;
 use crate::gc::Life;
 use crate::settings::Settings;
-
-/// What a session is tagged with.
-const SESSION_TAG: &str = "spindle-session";
 
 /// The file system, `.spindle` of the user in it, the user's applications, and the ResourceManagers that told of them.
 ///

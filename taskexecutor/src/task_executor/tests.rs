@@ -322,6 +322,32 @@ fn a_worker_that_does_not_end_when_told_is_killed() {
 }
 
 #[test]
+fn a_program_cannot_fail_the_cluster() {
+    let mut story = Story::new(1);
+    story.request(1, 0, 1).hello(1, 1);
+    let mut effects = Vec::new();
+    let failed = TaskStateUpdate {
+        job: job_id(1),
+        execution: task(),
+        state: ExecutionState::Failed,
+        cause: Some(FailureCause {
+            class: FailureClass::FailCluster,
+            operator: None,
+            message: "down with it all".to_owned(),
+        }),
+        metrics: TaskMetricsSnapshot::default(),
+        collected: Vec::new(),
+    };
+    let input = Input::Worker(WorkerId(1), FromWorker::TaskState(failed));
+    story.machine.handle(story.now, input, &mut effects);
+    let told = effects.iter().find_map(|effect| match effect {
+        Effect::Tell(ToJobManager::TaskState(update)) => update.cause.as_ref(),
+        _ => None,
+    });
+    assert_eq!(told.map(|cause| cause.class), Some(FailureClass::FailJob));
+}
+
+#[test]
 fn task_states_are_passed_on_and_counters_wait_for_the_heartbeat() {
     let mut story = Story::new(1);
     let metrics = TaskMetricsSnapshot {

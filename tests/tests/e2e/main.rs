@@ -8,7 +8,10 @@
 mod doors;
 mod faults;
 mod flights;
+mod leftovers;
+mod locks;
 mod refusals;
+mod sessions;
 mod yarn;
 
 use std::path::PathBuf;
