@@ -94,7 +94,26 @@ pub(crate) async fn sweep(
     for (file, reason) in plan.files {
         sweeper.remove(&file.path, false, &reason, file.len).await;
     }
+    if !known.dry_run {
+        let cache = known.base.join("cache")?;
+        for directory in [cache, known.base] {
+            remove_if_empty(fs, &directory, tell).await;
+        }
+    }
     Ok(())
+}
+
+/// HDFS refuses to remove a directory that somebody has put something into meanwhile.
+async fn remove_if_empty(fs: &FileSystem, directory: &FsPath, tell: &mut dyn FnMut(Done)) {
+    match fs.delete(directory, false).await {
+        Ok(true) => tell(Done::Removed {
+            path: directory.to_string(),
+            reason: "it is empty".to_owned(),
+            bytes: 0,
+        }),
+        Ok(false) | Err(FsError::NotEmpty { .. }) => {}
+        Err(error) => tracing::debug!(%directory, %error, "not removed"),
+    }
 }
 
 /// Removes the traces of one application that is over, if somebody else has not: what its jobs made, then its staging directory.

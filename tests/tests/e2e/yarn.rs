@@ -71,7 +71,7 @@ fn the_resource_manager_shows_type_name_progress_and_success() {
         .body_mut()
         .read_to_string()
         .unwrap();
-    for part in ["<html", "trial", "RUNNING"] {
+    for part in ["<html", "shown in the list", "count upwards", "RUNNING"] {
         assert!(page.contains(part), "`{part}` is not in: {page}");
     }
 
