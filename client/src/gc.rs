@@ -207,6 +207,8 @@ async fn recover(fs: &FileSystem, file: &FsPath) {
         match fs.recover_lease(file).await {
             Ok(true) => return,
             Ok(false) => {}
+            // The application itself has removed it meanwhile.
+            Err(error) if error.is_not_found() => return,
             // Recovery that is under way may be an error, too.
             Err(error) => tracing::debug!(%error, "the lease is not recovered"),
         }
