@@ -340,9 +340,12 @@ fn a_program_cannot_fail_the_cluster() {
     };
     let input = Input::Worker(WorkerId(1), FromWorker::TaskState(failed));
     story.machine.handle(story.now, input, &mut effects);
-    let told = effects.iter().find_map(|effect| match effect {
-        Effect::Tell(ToJobManager::TaskState(update)) => update.cause.as_ref(),
-        _ => None,
+    let told = effects.iter().find_map(|effect| {
+        if let Effect::Tell(ToJobManager::TaskState(update)) = effect {
+            update.cause.as_ref()
+        } else {
+            None
+        }
     });
     assert_eq!(told.map(|cause| cause.class), Some(FailureClass::FailJob));
 }
