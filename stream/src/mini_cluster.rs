@@ -319,8 +319,7 @@ impl EmbeddedTaskExecutor {
         settings: &[(String, String)],
         runtime: &Handle,
     ) -> Result<RunningWorker, String> {
-        let config = WorkerConfig::new(job, HOST.to_owned(), self.secret.clone())
-            .with_settings(settings)
+        let config = WorkerConfig::new(job, HOST.to_owned(), self.secret.clone(), settings)
             .map_err(|error| error.to_string())?;
         let (worker, reports) = Worker::start(self.dataflow.clone(), config, runtime)
             .map_err(|error| error.to_string())?;
