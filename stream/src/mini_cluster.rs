@@ -319,7 +319,8 @@ impl EmbeddedTaskExecutor {
         settings: &[(String, String)],
         runtime: &Handle,
     ) -> Result<RunningWorker, String> {
-        let config = WorkerConfig::new(job, HOST.to_owned(), self.secret.clone(), settings)
+        let config = WorkerConfig::new(job, HOST.to_owned(), self.secret.clone())
+            .with_settings(settings)
             .map_err(|error| error.to_string())?;
         let (worker, reports) = Worker::start(self.dataflow.clone(), config, runtime)
             .map_err(|error| error.to_string())?;

@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
-use spindle_common::config::{Config, ConfigError};
+use spindle_common::config::parse_duration;
 use spindle_common::id::JobId;
 use spindle_rpc::Secret;
 
+/// Buffers that a channel may hold between `emit` and the consumer's taking it. Flink's key, our default.
+const CREDITS_KEY: &str = "taskmanager.network.memory.buffers-per-channel";
+/// 32 KiB buffers need at least this many under way to keep a connection busy.
+const DEFAULT_CREDITS: u32 = 8;
+const BUFFER_TIMEOUT_KEY: &str = "execution.buffer-timeout.interval";
+const DEFAULT_BUFFER_TIMEOUT: Duration = Duration::from_millis(100);
 const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 const PEER_LOSS_GRACE: Duration = Duration::from_secs(1);
 
@@ -29,27 +35,64 @@ pub struct WorkerConfig {
     pub peer_loss_grace: Duration,
 }
 
+/// A setting that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` cannot be `{value}`: expected {expected}")]
+pub struct InvalidWorkerConfig {
+    /// The setting.
+    pub key: &'static str,
+    /// What was given.
+    pub value: String,
+    /// What it takes.
+    pub expected: &'static str,
+}
+
 impl WorkerConfig {
-    /// What the job's settings say of a worker, key and value as written.
-    ///
-    /// # Errors
-    /// The first setting that makes no sense.
-    pub fn new(
-        job: JobId,
-        host: String,
-        secret: Secret,
-        settings: &[(String, String)],
-    ) -> Result<Self, ConfigError> {
-        let config = Config::from_pairs(settings)?;
-        Ok(Self {
+    /// The defaults.
+    pub const fn new(job: JobId, host: String, secret: Secret) -> Self {
+        Self {
             job,
             host,
             secret,
-            credits: config.task_manager().buffers_per_channel,
-            buffer_timeout: config.execution().buffer_timeout,
+            credits: DEFAULT_CREDITS,
+            buffer_timeout: DEFAULT_BUFFER_TIMEOUT,
             report_interval: REPORT_INTERVAL,
             peer_loss_grace: PEER_LOSS_GRACE,
-        })
+        }
+    }
+
+    /// Takes over what the job's settings say of a worker; the last of equal keys holds, other keys are ignored.
+    ///
+    /// # Errors
+    /// The first setting that makes no sense.
+    pub fn with_settings(
+        mut self,
+        settings: &[(String, String)],
+    ) -> Result<Self, InvalidWorkerConfig> {
+        for (key, value) in settings {
+            if key == CREDITS_KEY {
+                self.credits = value
+                    .trim()
+                    .parse()
+                    .ok()
+                    .filter(|credits| (1..=1024).contains(credits))
+                    .ok_or_else(|| InvalidWorkerConfig {
+                        key: CREDITS_KEY,
+                        value: value.clone(),
+                        expected: "a number from 1 to 1024",
+                    })?;
+            } else if key == BUFFER_TIMEOUT_KEY {
+                self.buffer_timeout =
+                    parse_duration(value, Duration::from_millis(1)).ok_or_else(|| {
+                        InvalidWorkerConfig {
+                            key: BUFFER_TIMEOUT_KEY,
+                            value: value.clone(),
+                            expected: "a duration such as `100 ms`",
+                        }
+                    })?;
+            }
+        }
+        Ok(self)
     }
 }
 
@@ -57,30 +100,38 @@ impl WorkerConfig {
 mod tests {
     use super::*;
 
-    fn with(key: &str, value: &str) -> Result<WorkerConfig, ConfigError> {
-        let settings = [(key.to_owned(), value.to_owned())];
-        let (job, secret) = (JobId::from_bytes([1; 16]), Secret::from_bytes([1; 32]));
-        WorkerConfig::new(job, "127.0.0.1".to_owned(), secret, &settings)
+    fn with(key: &str, value: &str) -> Result<WorkerConfig, InvalidWorkerConfig> {
+        let config = WorkerConfig::new(
+            JobId::from_bytes([1; 16]),
+            "127.0.0.1".into(),
+            Secret::from_bytes([1; 32]),
+        );
+        config.with_settings(&[(key.into(), value.into())])
     }
 
     #[test]
-    fn what_the_client_accepts_the_worker_understands() {
-        let timeout = |text| {
-            with("execution.buffer-timeout.interval", text)
-                .unwrap()
-                .buffer_timeout
-        };
-        assert_eq!(timeout("5 ms"), Duration::from_millis(5));
-        assert_eq!(timeout("1 min"), Duration::from_secs(60));
-        assert_eq!(timeout("0"), Duration::ZERO);
-        let credits = with("taskmanager.network.memory.buffers-per-channel", "2");
-        assert_eq!(credits.unwrap().credits, 2);
+    fn settings_replace_the_defaults() {
+        assert_eq!(with(CREDITS_KEY, "2").unwrap().credits, 2);
+        assert_eq!(
+            with(BUFFER_TIMEOUT_KEY, "5 ms").unwrap().buffer_timeout,
+            Duration::from_millis(5)
+        );
+        assert_eq!(
+            with(BUFFER_TIMEOUT_KEY, "0").unwrap().buffer_timeout,
+            Duration::ZERO
+        );
+        assert_eq!(with("other", "x").unwrap().credits, DEFAULT_CREDITS);
     }
 
     #[test]
     fn a_setting_without_sense_is_refused_by_name() {
-        let key = "execution.buffer-timeout.interval";
-        let error = with(key, "soon").unwrap_err().to_string();
-        assert!(error.contains(key) && error.contains("soon"), "{error}");
+        for (key, value) in [
+            (CREDITS_KEY, "0"),
+            (CREDITS_KEY, "many"),
+            (BUFFER_TIMEOUT_KEY, "soon"),
+        ] {
+            let error = with(key, value).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains(value), "{error}");
+        }
     }
 }

@@ -13,5 +13,5 @@ mod signal;
 mod task_thread;
 mod worker;
 
-pub use config::WorkerConfig;
+pub use config::{InvalidWorkerConfig, WorkerConfig};
 pub use worker::{Worker, WorkerStartError};

@@ -202,7 +202,8 @@ fn start(
     let fingerprint = dataflow.graph.fingerprint();
     let secret =
         Secret::from_hex(&init.secret).map_err(|error| because(FailureClass::FailJob, &error))?;
-    let config = WorkerConfig::new(init.job, init.host.clone(), secret, &init.config)
+    let config = WorkerConfig::new(init.job, init.host.clone(), secret)
+        .with_settings(&init.config)
         .map_err(|error| because(FailureClass::FailJob, &error))?;
     let (worker, reports) = Worker::start(dataflow, config, &Handle::current())
         .map_err(|error| because(FailureClass::Restart, &error))?;

@@ -234,8 +234,7 @@ impl Host {
         let config = WorkerConfig {
             credits: CREDITS,
             peer_loss_grace,
-            ..WorkerConfig::new(job(), "127.0.0.1".to_owned(), secret, &[])
-                .expect("the defaults make sense")
+            ..WorkerConfig::new(job(), "127.0.0.1".to_owned(), secret)
         };
         let (worker, reports) =
             Worker::start(dataflow.clone(), config, &Handle::current()).unwrap();
