@@ -4,6 +4,7 @@
 //! Flink: `JobGraph`.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -88,8 +89,16 @@ pub enum Partitioning {
     Hash,
     /// Round robin.
     Rebalance,
+    /// Round robin among a part of the consumers: each pair of subtasks that have a channel are near each other in index.
+    Rescale,
+    /// By chance.
+    Shuffle,
     /// Each record to all.
     Broadcast,
+    /// All to the first subtask.
+    Global,
+    /// As a function of the user's says.
+    Custom,
 }
 
 impl Partitioning {
@@ -99,17 +108,57 @@ impl Partitioning {
             Self::Forward => "FORWARD",
             Self::Hash => "HASH",
             Self::Rebalance => "REBALANCE",
+            Self::Rescale => "RESCALE",
+            Self::Shuffle => "SHUFFLE",
             Self::Broadcast => "BROADCAST",
+            Self::Global => "GLOBAL",
+            Self::Custom => "CUSTOM",
         }
     }
 
-    /// Whether a producer has a channel to every consumer.
-    pub const fn is_all_to_all(self) -> bool {
+    /// The consumers that a producer has a channel to, ascending.
+    pub fn consumers_of(self, producer: u32, producers: u32, consumers: u32) -> Range<u32> {
         match self {
-            Self::Forward => false,
-            Self::Hash | Self::Rebalance | Self::Broadcast => true,
+            Self::Forward => producer..producer + 1,
+            Self::Rescale => near(producer, producers, consumers),
+            Self::Hash
+            | Self::Rebalance
+            | Self::Shuffle
+            | Self::Broadcast
+            | Self::Global
+            | Self::Custom => 0..consumers,
         }
     }
+
+    /// The producers that a consumer has a channel from, ascending.
+    pub fn producers_of(self, consumer: u32, producers: u32, consumers: u32) -> Range<u32> {
+        match self {
+            Self::Rescale => near(consumer, consumers, producers),
+            Self::Forward
+            | Self::Hash
+            | Self::Rebalance
+            | Self::Shuffle
+            | Self::Broadcast
+            | Self::Global
+            | Self::Custom => self.consumers_of(consumer, consumers, producers),
+        }
+    }
+}
+
+/// Which of `there` subtasks on the other side the one with this index of `here` has a channel with: a share of them if they are
+/// more, else the one whose share holds it.
+fn near(index: u32, here: u32, there: u32) -> Range<u32> {
+    let (index, here, there) = (u64::from(index), u64::from(here), u64::from(there));
+    let (start, end) = if there >= here {
+        (
+            (index * there).div_ceil(here),
+            ((index + 1) * there).div_ceil(here),
+        )
+    } else {
+        let one = index * there / here;
+        (one, one + 1)
+    };
+    start as u32..end as u32
 }
 
 impl JobVertex {
@@ -373,4 +422,31 @@ pub struct JobSubmission {
     pub program: ProgramSpec,
     /// Settings of this job over those of the cluster: key and value as written.
     pub config: Vec<(String, String)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_of_an_edge_know_the_same_channels() {
+        for (producers, consumers) in (1..9).flat_map(|p| (1..9).map(move |c| (p, c))) {
+            for partitioning in [Partitioning::Hash, Partitioning::Rescale] {
+                let mut busiest = 0;
+                for producer in 0..producers {
+                    let to = partitioning.consumers_of(producer, producers, consumers);
+                    busiest = busiest.max(to.len() as u32);
+                    assert!(!to.is_empty());
+                    for consumer in 0..consumers {
+                        let from = partitioning.producers_of(consumer, producers, consumers);
+                        assert!(!from.is_empty());
+                        assert_eq!(from.contains(&producer), to.contains(&consumer));
+                    }
+                }
+                if partitioning == Partitioning::Rescale {
+                    assert_eq!(busiest, consumers.div_ceil(producers));
+                }
+            }
+        }
+    }
 }

@@ -16,6 +16,7 @@ pub const DEFAULT_MAX_PARALLELISM: u32 = 128;
 pub struct KeyGroup(pub u32);
 
 /// The hash of a key that decides on its key group.
+#[inline]
 pub fn key_hash<K: Hash + ?Sized>(key: &K) -> u64 {
     let mut hasher = KeyHasher::default();
     key.hash(&mut hasher);
@@ -24,9 +25,11 @@ pub fn key_hash<K: Hash + ?Sized>(key: &K) -> u64 {
 
 /// The key group of a key hash.
 ///
-/// Taken from the middle bits: hash tables cut their tag from the top and their bucket from the bottom of the same hash.
+/// Taken from the middle bits: hash tables cut their tag from the top and their bucket from the bottom of the same hash. By
+/// multiplication, which takes a tenth of the time of a division.
+#[inline]
 pub const fn key_group(hash: u64, max_parallelism: u32) -> KeyGroup {
-    KeyGroup(((hash >> 20) as u32) % max_parallelism)
+    KeyGroup((((hash >> 20) as u32 as u64 * max_parallelism as u64) >> 32) as u32)
 }
 
 /// The subtask that owns a key group.
@@ -57,6 +60,7 @@ impl Default for KeyHasher {
 }
 
 impl KeyHasher {
+    #[inline]
     const fn word(&mut self, word: u64) {
         let product = (self.0 ^ word) as u128 * MULTIPLIER as u128;
         self.0 = (product as u64) ^ ((product >> 64) as u64) ^ word.rotate_left(32);
@@ -64,6 +68,7 @@ impl KeyHasher {
 }
 
 impl Hasher for KeyHasher {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<8>();
         for word in words {

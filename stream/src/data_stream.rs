@@ -5,9 +5,12 @@ use std::fmt::{Debug, Display, Write as _};
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use spindle_common::time::EventTime;
 use spindle_dataflow::collector::Collector;
+use spindle_dataflow::exchange::{Custom, Partitioner};
+use spindle_dataflow::key::{ByRef, ByValue};
 use spindle_dataflow::operator::{
     AssignTimestamps, Filter, FlatMap, Map, OperatorContext, WatermarkStrategy,
 };
@@ -15,14 +18,15 @@ use spindle_dataflow::record::{Key, Record};
 
 use crate::builtin::{CollectSink, PrintSink};
 use crate::connector::SinkFactory;
-use crate::graph::{Exchange, Graph, Logic, Node, NodeId, TypeOf};
+use crate::graph::{
+    Chaining, Exchange, Graph, Input, Logic, Node, NodeId, NodeOutput, TypeOf, Upstream,
+};
 use crate::keyed::KeyedStream;
 
-/// A stream of records of one type, the output of one operator. It may be read several times. Flink: `DataStream`.
+/// A stream of records of one type: an output of one operator, or the union of several. It may be read several times. Flink: `DataStream`.
 pub struct DataStream<T> {
     graph: Rc<RefCell<Graph>>,
-    node: NodeId,
-    exchange: Exchange,
+    from: Vec<Upstream>,
     records: PhantomData<fn() -> T>,
 }
 
@@ -30,42 +34,179 @@ impl<T> Clone for DataStream<T> {
     fn clone(&self) -> Self {
         Self {
             graph: Rc::clone(&self.graph),
-            node: self.node,
-            exchange: self.exchange.clone(),
+            from: self.from.clone(),
+            records: PhantomData,
+        }
+    }
+}
+
+/// Names an output of an operator beside its main one, and says what is in it. Flink: `OutputTag`.
+pub struct OutputTag<T> {
+    name: Arc<str>,
+    records: PhantomData<fn() -> T>,
+}
+
+impl<T> OutputTag<T> {
+    /// The output with this name, which has to be unique for the operator.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: Arc::from(name),
+            records: PhantomData,
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl<T> Clone for OutputTag<T> {
+    fn clone(&self) -> Self {
+        Self {
+            name: Arc::clone(&self.name),
             records: PhantomData,
         }
     }
 }
 
 impl<T: Record> DataStream<T> {
-    pub(crate) const fn new(graph: Rc<RefCell<Graph>>, node: NodeId) -> Self {
+    /// The main output of an operator.
+    pub(crate) fn new(graph: Rc<RefCell<Graph>>, node: NodeId) -> Self {
         Self {
             graph,
-            node,
-            exchange: Exchange::Forward,
+            from: vec![Upstream {
+                node,
+                output: 0,
+                exchange: Exchange::Forward,
+            }],
             records: PhantomData,
         }
     }
 
-    /// Adds an operator that reads this stream over an exchange.
+    /// What an operator that reads this stream through one of its inputs reads.
+    pub(crate) fn inputs(&self, port: usize) -> impl Iterator<Item = Input> {
+        self.from.iter().map(move |from| Input {
+            from: from.clone(),
+            port,
+        })
+    }
+
+    pub(crate) fn add_operator<U: Record>(
+        &self,
+        name: &str,
+        inputs: Vec<Input>,
+        logic: Logic,
+    ) -> DataStream<U> {
+        let output = Arc::new(TypeOf::<U>((), PhantomData));
+        let node = Node::new(name, inputs, logic, Some(output));
+        let node = self.graph.borrow_mut().add(node);
+        DataStream::new(Rc::clone(&self.graph), node)
+    }
+
+    /// Adds an operator that reads this stream.
     pub(crate) fn read_by<U: Record>(
         &self,
         name: &str,
-        exchange: Exchange,
         make: impl Fn(&OperatorContext, Box<dyn Collector<U>>) -> Box<dyn Collector<T>>
         + Send
         + Sync
         + 'static,
     ) -> DataStream<U> {
-        let node = self.graph.borrow_mut().add(Node {
-            name: name.to_owned(),
-            uid: None,
-            parallelism: None,
-            input: Some((self.node, exchange)),
-            logic: Logic::transform(make),
-            output: Some(Arc::new(TypeOf::<U>((), PhantomData))),
-        });
-        DataStream::new(Rc::clone(&self.graph), node)
+        self.add_operator(name, self.inputs(0).collect(), Logic::transform(make))
+    }
+
+    /// Adds an operator that reads this stream and another.
+    pub(crate) fn read_with<B: Record, U: Record>(
+        &self,
+        other: &DataStream<B>,
+        name: &str,
+        make: impl Fn(
+            &OperatorContext,
+            Box<dyn Collector<U>>,
+        ) -> (Box<dyn Collector<T>>, Box<dyn Collector<B>>)
+        + Send
+        + Sync
+        + 'static,
+    ) -> DataStream<U> {
+        let inputs = self.inputs(0).chain(other.inputs(1)).collect();
+        self.add_operator(name, inputs, Logic::two_inputs(make))
+    }
+
+    /// The same stream, whose records get to their reader in another way.
+    pub(crate) fn over(&self, exchange: &Exchange) -> Self {
+        let mut stream = self.clone();
+        for from in &mut stream.from {
+            from.exchange = exchange.clone();
+        }
+        stream
+    }
+
+    /// The records of this stream and of others, in no order among each other.
+    ///
+    /// ```
+    /// let mut harness = spindle_stream::testing::Harness::new(1);
+    /// let low = harness.env().from_collection([1_u64, 2]);
+    /// let high = harness.env().from_collection([10_u64, 20]);
+    /// low.union(&[&high]).map(|n| n + 1).collect("all");
+    /// let mut all: Vec<u64> = harness.run().unwrap().collected("all");
+    /// all.sort_unstable();
+    /// assert_eq!(all, [2, 3, 11, 21]);
+    /// ```
+    #[must_use]
+    pub fn union(&self, others: &[&Self]) -> Self {
+        let mut stream = self.clone();
+        for other in others {
+            stream.from.extend(other.from.iter().cloned());
+        }
+        stream
+    }
+
+    /// What the operator that made this stream put into a side output. Flink: `getSideOutput`.
+    ///
+    /// # Panics
+    /// If this is a union of several streams, or the tag is read as another type elsewhere.
+    pub fn side_output<S: Record>(&self, tag: &OutputTag<S>) -> DataStream<S> {
+        let node = self.operator();
+        let output = {
+            let outputs = &mut self.graph.borrow_mut().nodes[node].outputs;
+            let known = (1..)
+                .zip(outputs.iter().skip(1))
+                .find(|(_, output)| output.name == tag.name)
+                .map(|(index, _)| index);
+            known.unwrap_or_else(|| {
+                outputs.push(NodeOutput {
+                    name: Arc::clone(&tag.name),
+                    records: Arc::new(TypeOf::<S>((), PhantomData)),
+                });
+                outputs.len() - 1
+            })
+        };
+        DataStream {
+            graph: Rc::clone(&self.graph),
+            from: vec![Upstream {
+                node,
+                output,
+                exchange: Exchange::Forward,
+            }],
+            records: PhantomData,
+        }
+    }
+
+    /// The operator whose output this is.
+    fn operator(&self) -> NodeId {
+        let [from] = &self.from[..] else {
+            panic!(
+                "a union of streams is no operator: set this on each of the streams, or on what reads them"
+            );
+        };
+        from.node
+    }
+
+    fn set(self, set: impl FnOnce(&mut Node)) -> Self {
+        let node = self.operator();
+        set(&mut self.graph.borrow_mut().nodes[node]);
+        self
     }
 
     /// Makes one record of each.
@@ -80,7 +221,7 @@ impl<T: Record> DataStream<T> {
         function: impl Fn(T) -> U + Send + Sync + 'static,
     ) -> DataStream<U> {
         let function = Arc::new(function);
-        self.read_by("Map", self.exchange.clone(), move |context, next| {
+        self.read_by("Map", move |context, next| {
             Box::new(Map::new(
                 Arc::clone(&context.name),
                 Arc::clone(&function),
@@ -98,7 +239,7 @@ impl<T: Record> DataStream<T> {
     /// ```
     pub fn filter(&self, predicate: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
         let predicate = Arc::new(predicate);
-        self.read_by("Filter", self.exchange.clone(), move |context, next| {
+        self.read_by("Filter", move |context, next| {
             Box::new(Filter::new(
                 Arc::clone(&context.name),
                 Arc::clone(&predicate),
@@ -122,7 +263,7 @@ impl<T: Record> DataStream<T> {
         function: impl Fn(T) -> I + Send + Sync + 'static,
     ) -> DataStream<U> {
         let function = Arc::new(function);
-        self.read_by("FlatMap", self.exchange.clone(), move |context, next| {
+        self.read_by("FlatMap", move |context, next| {
             Box::new(FlatMap::new(
                 Arc::clone(&context.name),
                 Arc::clone(&function),
@@ -155,34 +296,75 @@ impl<T: Record> DataStream<T> {
         timestamp_of: impl Fn(&T) -> EventTime + Send + Sync + 'static,
     ) -> Self {
         let timestamp_of = Arc::new(timestamp_of);
-        self.read_by(
-            "Timestamps/Watermarks",
-            self.exchange.clone(),
-            move |context, next| {
-                Box::new(AssignTimestamps::new(
-                    Arc::clone(&context.name),
-                    strategy,
-                    Arc::clone(&timestamp_of),
-                    next,
-                ))
-            },
-        )
+        self.read_by("Timestamps/Watermarks", move |context, next| {
+            Box::new(AssignTimestamps::new(
+                Arc::clone(&context.name),
+                strategy,
+                Arc::clone(&timestamp_of),
+                next,
+            ))
+        })
     }
 
-    /// Groups records by a key: what follows sees all records of a key in one subtask.
+    /// Groups records by a key, which the function makes of each: what follows sees all records of a key in one subtask.
     pub fn key_by<K: Key>(
         &self,
         key: impl Fn(&T) -> K + Send + Sync + 'static,
     ) -> KeyedStream<K, T> {
-        KeyedStream::new(self.clone(), Arc::new(key))
+        KeyedStream::new(self.clone(), Arc::new(ByValue(key)))
+    }
+
+    /// Groups records by a key that is a part of each. No key is made for a record: for texts and other keys that own memory.
+    ///
+    /// ```
+    /// let mut harness = spindle_stream::testing::Harness::new(1);
+    /// harness
+    ///     .env()
+    ///     .from_collection(["a", "b", "a"].map(str::to_owned))
+    ///     .key_by_ref(|word| word)
+    ///     .scan(|| 0_u64, |count, word| { *count += 1; (word, *count) })
+    ///     .collect("counts");
+    /// let counts: Vec<(String, u64)> = harness.run().unwrap().collected("counts");
+    /// assert_eq!(counts, [("a", 1), ("b", 1), ("a", 2)].map(|(word, n)| (word.to_owned(), n)));
+    /// ```
+    pub fn key_by_ref<K: Key>(
+        &self,
+        key: impl Fn(&T) -> &K + Send + Sync + 'static,
+    ) -> KeyedStream<K, T> {
+        KeyedStream::new(self.clone(), Arc::new(ByRef(key)))
     }
 
     /// Has what follows get the records in turn, whichever subtask they come from.
+    #[must_use]
     pub fn rebalance(&self) -> Self {
-        Self {
-            exchange: Exchange::Rebalance,
-            ..self.clone()
-        }
+        self.over(&Exchange::Rebalance)
+    }
+
+    /// Has what follows get the records in turn, each subtask from its share of the subtasks here: fewer connections than [`Self::rebalance`] makes.
+    ///
+    /// ```
+    /// let mut harness = spindle_stream::testing::Harness::new(1);
+    /// let numbers = harness.env().generate(8, |n| n).set_parallelism(2);
+    /// numbers.rescale().map(|n| n).set_parallelism(4).collect("all").set_parallelism(4);
+    /// let mut all: Vec<u64> = harness.run().unwrap().collected("all");
+    /// all.sort_unstable();
+    /// assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7]);
+    /// ```
+    #[must_use]
+    pub fn rescale(&self) -> Self {
+        self.over(&Exchange::Rescale)
+    }
+
+    /// Has what follows get each record in a subtask that is chosen by chance.
+    ///
+    /// ```
+    /// let mut harness = spindle_stream::testing::Harness::new(2);
+    /// harness.env().generate(100, |n| n).shuffle().map(|n| n).collect("all");
+    /// assert_eq!(harness.run().unwrap().collected::<u64>("all").len(), 100);
+    /// ```
+    #[must_use]
+    pub fn shuffle(&self) -> Self {
+        self.over(&Exchange::Shuffle)
     }
 
     /// Has each subtask of what follows get all records.
@@ -192,11 +374,43 @@ impl<T: Record> DataStream<T> {
     /// harness.env().generate(3, |n| n).broadcast().map(|n| n).set_parallelism(2).collect("copies");
     /// assert_eq!(harness.run().unwrap().collected::<u64>("copies").len(), 6);
     /// ```
+    #[must_use]
     pub fn broadcast(&self) -> Self {
-        Self {
-            exchange: Exchange::Broadcast,
-            ..self.clone()
-        }
+        self.over(&Exchange::Broadcast)
+    }
+
+    /// Has the first subtask of what follows get all records.
+    ///
+    /// ```
+    /// let mut harness = spindle_stream::testing::Harness::new(2);
+    /// let numbers = harness.env().generate(10, |n| n);
+    /// numbers.global().key_by(|_| ()).reduce(|a, b| a + b).collect("sums");
+    /// assert_eq!(harness.run().unwrap().collected::<u64>("sums").len(), 10);
+    /// ```
+    #[must_use]
+    pub fn global(&self) -> Self {
+        self.over(&Exchange::Global)
+    }
+
+    /// Has the function choose, given a record and the number of subtasks of what follows, which of them gets it, from 0.
+    ///
+    /// ```
+    /// let mut harness = spindle_stream::testing::Harness::new(2);
+    /// let numbers = harness.env().generate(10, |n| n);
+    /// numbers.partition_custom(|n, subtasks| *n as usize % subtasks).map(|n| n).collect("all");
+    /// let all: Vec<u64> = harness.run().unwrap().collected("all");
+    /// assert!(all[..5].iter().all(|n| n % 2 == 0) && all[5..].iter().all(|n| n % 2 == 1));
+    /// ```
+    #[must_use]
+    pub fn partition_custom(
+        &self,
+        choose: impl Fn(&T, usize) -> usize + Send + Sync + 'static,
+    ) -> Self {
+        let choose = Arc::new(choose);
+        self.over(&Exchange::Custom(Arc::new(move || {
+            let partitioner: Box<dyn Partitioner<T>> = Box::new(Custom(Arc::clone(&choose)));
+            Box::new(partitioner)
+        })))
     }
 
     /// Writes the stream to a sink.
@@ -205,14 +419,9 @@ impl<T: Record> DataStream<T> {
     }
 
     fn sink_named(&self, name: &str, sink: impl SinkFactory<T>) -> DataStreamSink {
-        let node = self.graph.borrow_mut().add(Node {
-            name: name.to_owned(),
-            uid: None,
-            parallelism: None,
-            input: Some((self.node, self.exchange.clone())),
-            logic: Logic::Sink(Arc::new(TypeOf::<T, _>(sink, PhantomData))),
-            output: None,
-        });
+        let logic = Logic::Sink(Arc::new(TypeOf::<T, _>(sink, PhantomData)));
+        let node = Node::new(name, self.inputs(0).collect(), logic, None);
+        let node = self.graph.borrow_mut().add(node);
         DataStreamSink {
             graph: Rc::clone(&self.graph),
             node,
@@ -248,22 +457,44 @@ impl<T: Record> DataStream<T> {
     /// Names the operator, for people.
     #[must_use]
     pub fn name(self, name: &str) -> Self {
-        name.clone_into(&mut self.graph.borrow_mut().nodes[self.node].name);
-        self
+        self.set(|node| name.clone_into(&mut node.name))
     }
 
     /// Gives the operator its identity, which has to be unique in the job and stay when the program changes.
     #[must_use]
     pub fn uid(self, uid: &str) -> Self {
-        self.graph.borrow_mut().nodes[self.node].uid = Some(uid.to_owned());
-        self
+        self.set(|node| node.uid = Some(uid.to_owned()))
     }
 
     /// Sets the number of subtasks of the operator.
     #[must_use]
     pub fn set_parallelism(self, parallelism: u32) -> Self {
-        self.graph.borrow_mut().nodes[self.node].parallelism = Some(parallelism);
-        self
+        self.set(|node| node.parallelism = Some(parallelism))
+    }
+
+    /// Sets the number of key groups of the operator, the most subtasks that it can ever have.
+    #[must_use]
+    pub fn set_max_parallelism(self, max_parallelism: u32) -> Self {
+        self.set(|node| node.max_parallelism = Some(max_parallelism))
+    }
+
+    /// Has the operator run in threads of its own, apart from what it reads and from what reads it.
+    #[must_use]
+    pub fn disable_chaining(self) -> Self {
+        self.set(|node| node.chaining = Chaining::Never)
+    }
+
+    /// Has the operator run in another thread than what it reads.
+    #[must_use]
+    pub fn start_new_chain(self) -> Self {
+        self.set(|node| node.chaining = Chaining::Head)
+    }
+
+    /// Sets the longest that a record of the operator waits in a buffer that is not full; of chained operators the shortest counts.
+    /// Zero has each batch of records go at once. Without it, `execution.buffer-timeout` counts.
+    #[must_use]
+    pub fn set_buffer_timeout(self, timeout: Duration) -> Self {
+        self.set(|node| node.buffer_timeout = Some(timeout))
     }
 }
 
@@ -274,21 +505,33 @@ pub struct DataStreamSink {
 }
 
 impl DataStreamSink {
+    fn set(self, set: impl FnOnce(&mut Node)) -> Self {
+        set(&mut self.graph.borrow_mut().nodes[self.node]);
+        self
+    }
+
     /// Names the sink, for people.
     pub fn name(self, name: &str) -> Self {
-        name.clone_into(&mut self.graph.borrow_mut().nodes[self.node].name);
-        self
+        self.set(|node| name.clone_into(&mut node.name))
     }
 
     /// Gives the sink its identity, which has to be unique in the job and stay when the program changes.
     pub fn uid(self, uid: &str) -> Self {
-        self.graph.borrow_mut().nodes[self.node].uid = Some(uid.to_owned());
-        self
+        self.set(|node| node.uid = Some(uid.to_owned()))
     }
 
     /// Sets the number of subtasks of the sink.
     pub fn set_parallelism(self, parallelism: u32) -> Self {
-        self.graph.borrow_mut().nodes[self.node].parallelism = Some(parallelism);
-        self
+        self.set(|node| node.parallelism = Some(parallelism))
+    }
+
+    /// Sets the number of key groups of the sink, the most subtasks that it can ever have.
+    pub fn set_max_parallelism(self, max_parallelism: u32) -> Self {
+        self.set(|node| node.max_parallelism = Some(max_parallelism))
+    }
+
+    /// Has the sink run in threads of its own, apart from what it reads.
+    pub fn disable_chaining(self) -> Self {
+        self.set(|node| node.chaining = Chaining::Never)
     }
 }

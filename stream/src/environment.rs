@@ -41,16 +41,17 @@ impl StreamEnvironment {
         self.graph.borrow_mut().max_parallelism = max_parallelism;
     }
 
+    /// Has each operator run in threads of its own. Over `pipeline.operator-chaining.enabled`.
+    pub fn disable_operator_chaining(&mut self) {
+        self.graph.borrow_mut().chaining = false;
+    }
+
     /// A stream of what a source reads.
     pub fn source<T: Record>(&self, name: &str, source: impl Source<T>) -> DataStream<T> {
-        let node = self.graph.borrow_mut().add(Node {
-            name: name.to_owned(),
-            uid: None,
-            parallelism: None,
-            input: None,
-            logic: Logic::Source(Arc::new(TypeOf::<T, _>(source, PhantomData))),
-            output: Some(Arc::new(TypeOf::<T>((), PhantomData))),
-        });
+        let logic = Logic::Source(Arc::new(TypeOf::<T, _>(source, PhantomData)));
+        let output = Arc::new(TypeOf::<T>((), PhantomData));
+        let node = Node::new(name, Vec::new(), logic, Some(output));
+        let node = self.graph.borrow_mut().add(node);
         DataStream::new(Rc::clone(&self.graph), node)
     }
 

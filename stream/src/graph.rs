@@ -1,12 +1,14 @@
 //! From the program's operators to the job graph: which of them chain, and what makes their tasks.
 //!
-//! An operator chains to the one it reads if nothing but a forward exchange is between them and both have the same parallelism.
-//! So a vertex is a tree of operators: a stream may have several readers.
+//! An operator chains to the one it reads if that is all it reads, nothing but a forward exchange is between them, and both have the same
+//! parallelism. An exchange between one subtask and one is a forward exchange, whatever the program calls it. So a vertex is
+//! a tree of operators: a stream may have several readers, and an operator several outputs.
 
 mod erased;
 mod vertex;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use spindle_common::id::JobVertexId;
 use spindle_common::job_graph::{
@@ -17,7 +19,7 @@ use spindle_dataflow::task::{Dataflow, TaskFactory};
 
 use crate::context::{IoContext, PlanContext, PlanError};
 pub(crate) use erased::{Erased, Exchange, Logic, StreamType, TypeOf};
-use vertex::{ChainNode, VertexFactory};
+use vertex::{ChainNode, Exit, VertexFactory};
 
 /// An operator's place in the program, from 0.
 pub(crate) type NodeId = usize;
@@ -28,11 +30,72 @@ pub(crate) struct Node {
     pub(crate) uid: Option<String>,
     /// The job's default, if absent.
     pub(crate) parallelism: Option<u32>,
-    /// What it reads, and how records get from there to here. None for a source.
-    pub(crate) input: Option<(NodeId, Exchange)>,
+    /// The job's default, if absent.
+    pub(crate) max_parallelism: Option<u32>,
+    /// The job's default, if absent.
+    pub(crate) buffer_timeout: Option<Duration>,
+    pub(crate) chaining: Chaining,
+    /// What it reads; nothing for a source.
+    pub(crate) inputs: Vec<Input>,
     pub(crate) logic: Logic,
-    /// What it hands on. None for a sink.
-    pub(crate) output: Option<Arc<dyn StreamType>>,
+    /// What it hands on: the main output first, then side outputs. None for a sink.
+    pub(crate) outputs: Vec<NodeOutput>,
+}
+
+/// Whether an operator may share a thread with its neighbours. Flink: `ChainingStrategy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Chaining {
+    Always,
+    /// Not with what it reads.
+    Head,
+    Never,
+}
+
+/// One stream that an operator reads.
+pub(crate) struct Input {
+    pub(crate) from: Upstream,
+    /// Which input of the operator it is: streams in union come in through the same one.
+    pub(crate) port: usize,
+}
+
+/// An output of an operator, and how records get from there to their reader.
+#[derive(Clone)]
+pub(crate) struct Upstream {
+    pub(crate) node: NodeId,
+    pub(crate) output: usize,
+    pub(crate) exchange: Exchange,
+}
+
+#[derive(Clone)]
+pub(crate) struct NodeOutput {
+    /// Empty for the main output.
+    pub(crate) name: Arc<str>,
+    pub(crate) records: Arc<dyn StreamType>,
+}
+
+impl Node {
+    pub(crate) fn new(
+        name: &str,
+        inputs: Vec<Input>,
+        logic: Logic,
+        output: Option<Arc<dyn StreamType>>,
+    ) -> Self {
+        let main = |records| NodeOutput {
+            name: Arc::from(""),
+            records,
+        };
+        Self {
+            name: name.to_owned(),
+            uid: None,
+            parallelism: None,
+            max_parallelism: None,
+            buffer_timeout: None,
+            chaining: Chaining::Always,
+            inputs,
+            logic,
+            outputs: output.map(main).into_iter().collect(),
+        }
+    }
 }
 
 /// The program so far.
@@ -40,6 +103,8 @@ pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     pub(crate) parallelism: u32,
     pub(crate) max_parallelism: u32,
+    /// Whether operators share threads at all.
+    pub(crate) chaining: bool,
     pub(crate) io: Arc<IoContext>,
 }
 
@@ -65,12 +130,22 @@ pub(crate) enum Planning {
     Skip,
 }
 
+/// An exchange between two vertices.
+struct Leaving {
+    from: NodeId,
+    output: usize,
+    exchange: Exchange,
+    /// Of the reader.
+    max_parallelism: u32,
+}
+
 impl Graph {
-    pub(crate) fn new(parallelism: u32, io: Arc<IoContext>) -> Self {
+    pub(crate) const fn new(parallelism: u32, io: Arc<IoContext>) -> Self {
         Self {
             nodes: Vec::new(),
             parallelism,
             max_parallelism: DEFAULT_MAX_PARALLELISM,
+            chaining: true,
             io,
         }
     }
@@ -84,6 +159,12 @@ impl Graph {
         self.nodes[node].parallelism.unwrap_or(self.parallelism)
     }
 
+    fn max_parallelism_of(&self, node: NodeId) -> u32 {
+        self.nodes[node]
+            .max_parallelism
+            .unwrap_or(self.max_parallelism)
+    }
+
     fn uid_of(&self, node: NodeId) -> String {
         let it = &self.nodes[node];
         it.uid
@@ -91,17 +172,39 @@ impl Graph {
             .unwrap_or_else(|| format!("{node}-{}", it.name))
     }
 
-    /// The exchange that really is between a node and what it reads; none if they chain.
-    fn edge_of(&self, node: NodeId) -> Option<(NodeId, Exchange)> {
-        let (from, exchange) = self.nodes[node].input.as_ref()?;
-        let same = self.parallelism_of(*from) == self.parallelism_of(node);
-        match exchange {
-            Exchange::Forward if same => None,
-            Exchange::Forward => Some((*from, Exchange::Rebalance)),
-            Exchange::Rebalance | Exchange::Broadcast | Exchange::Hash(_) => {
-                Some((*from, exchange.clone()))
-            }
+    /// The exchange that really is between a node and one that it reads.
+    fn exchange(&self, node: NodeId, from: &Upstream) -> Exchange {
+        let (producers, consumers) = (self.parallelism_of(from.node), self.parallelism_of(node));
+        match &from.exchange {
+            _ if producers == 1 && consumers == 1 => Exchange::Forward,
+            Exchange::Forward if producers != consumers => Exchange::Rebalance,
+            exchange => exchange.clone(),
         }
+    }
+
+    /// The operator that a node shares its thread with, if there is one: the one it reads.
+    fn chained_to(&self, node: NodeId) -> Option<NodeId> {
+        let it = &self.nodes[node];
+        let [only] = &it.inputs[..] else {
+            return None;
+        };
+        let from = &self.nodes[only.from.node];
+        let forward = match self.exchange(node, &only.from) {
+            Exchange::Forward => true,
+            Exchange::Rebalance
+            | Exchange::Rescale
+            | Exchange::Shuffle
+            | Exchange::Broadcast
+            | Exchange::Global
+            | Exchange::Hash(_)
+            | Exchange::Custom(_) => false,
+        };
+        let chains = self.chaining
+            && forward
+            && it.chaining == Chaining::Always
+            && from.chaining != Chaining::Never
+            && self.max_parallelism_of(node) == self.max_parallelism_of(only.from.node);
+        chains.then_some(only.from.node)
     }
 
     /// The dataflow of a job with this name.
@@ -112,11 +215,7 @@ impl Graph {
         // Which vertex an operator is in; a vertex is known by its first operator.
         let mut heads: Vec<NodeId> = Vec::with_capacity(self.nodes.len());
         for node in 0..self.nodes.len() {
-            let head = match (&self.nodes[node].input, self.edge_of(node)) {
-                (Some((from, _)), None) => heads[*from],
-                (Some(_), Some(_)) | (None, _) => node,
-            };
-            heads.push(head);
+            heads.push(self.chained_to(node).map_or(node, |from| heads[from]));
         }
         let id_of = |node: NodeId| JobVertexId::of_uid(&self.uid_of(heads[node]));
         let mut graph = JobGraph {
@@ -124,15 +223,22 @@ impl Graph {
             vertices: Vec::new(),
             edges: Vec::new(),
         };
-        let mut leaving: Vec<(NodeId, Exchange)> = Vec::new();
-        for node in 0..self.nodes.len() {
-            if let Some((from, exchange)) = self.edge_of(node) {
+        // The inputs of a vertex are those of its head, so its edges stand one behind the other, in the order of the inputs.
+        let mut leaving = Vec::new();
+        for node in (0..self.nodes.len()).filter(|node| heads[*node] == *node) {
+            for input in &self.nodes[node].inputs {
+                let exchange = self.exchange(node, &input.from);
                 graph.edges.push(JobEdge {
-                    source: id_of(from),
+                    source: id_of(input.from.node),
                     target: id_of(node),
                     partitioning: exchange.partitioning(),
                 });
-                leaving.push((from, exchange));
+                leaving.push(Leaving {
+                    from: input.from.node,
+                    output: input.from.output,
+                    exchange,
+                    max_parallelism: self.max_parallelism_of(node),
+                });
             }
         }
         let mut factories: Vec<Arc<dyn TaskFactory>> = Vec::new();
@@ -155,7 +261,7 @@ impl Graph {
         let mut vertex = JobVertex {
             id: JobVertexId::of_uid(&self.uid_of(members[0])),
             parallelism,
-            max_parallelism: self.max_parallelism,
+            max_parallelism: self.max_parallelism_of(members[0]),
             operators: Vec::new(),
             splits: Vec::new(),
             staging: Vec::new(),
@@ -184,44 +290,53 @@ impl Graph {
                         .staging
                         .extend(sink.plan(&context).map_err(failed)?.staging);
                 }
-                (Planning::Skip, _) | (Planning::Plan, Logic::Transform(_)) => {}
+                (Planning::Skip, _)
+                | (Planning::Plan, Logic::Transform(_) | Logic::TwoInputs(_)) => {}
             }
         }
         Ok(vertex)
     }
 
-    fn factory(&self, members: &[NodeId], leaving: &[(NodeId, Exchange)]) -> VertexFactory {
+    fn factory(&self, members: &[NodeId], leaving: &[Leaving]) -> VertexFactory {
         let place = |node: NodeId| members.iter().position(|member| *member == node);
         let mut chain: Vec<ChainNode> = members
             .iter()
             .map(|&member| ChainNode {
                 name: Arc::from(self.nodes[member].name.as_str()),
                 logic: self.nodes[member].logic.clone(),
-                output: self.nodes[member].output.clone(),
+                outputs: self.nodes[member].outputs.clone(),
                 readers: Vec::new(),
                 exits: Vec::new(),
             })
             .collect();
         for (at, &member) in members.iter().enumerate().skip(1) {
-            let reads = self.nodes[member].input.as_ref();
-            if let Some(from) = reads.and_then(|(from, _)| place(*from)) {
-                chain[from].readers.push(at);
-            }
+            let from = &self.nodes[member].inputs[0].from;
+            let reads = place(from.node).expect("all but the first chain to one of the others");
+            chain[reads].readers.push((from.output, at));
         }
         // The worker hands over partitions by ascending edge index, which is the order here.
         let mine = leaving
             .iter()
-            .filter_map(|(from, exchange)| Some((place(*from)?, exchange)));
-        for (partition, (from, exchange)) in mine.enumerate() {
-            chain[from].exits.push((partition, exchange.clone()));
+            .filter_map(|leaving| Some((place(leaving.from)?, leaving)));
+        for (partition, (from, leaving)) in mine.enumerate() {
+            chain[from].exits.push(Exit {
+                output: leaving.output,
+                partition,
+                exchange: leaving.exchange.clone(),
+                max_parallelism: leaving.max_parallelism,
+            });
         }
-        let input = self.nodes[members[0]]
-            .input
-            .as_ref()
-            .and_then(|(from, _)| self.nodes[*from].output.clone());
+        let inputs = self.nodes[members[0]].inputs.iter().map(|input| {
+            let from = &self.nodes[input.from.node].outputs[input.from.output];
+            (input.port, Arc::clone(&from.records))
+        });
         VertexFactory {
+            inputs: inputs.collect(),
+            buffer_timeout: members
+                .iter()
+                .filter_map(|&member| self.nodes[member].buffer_timeout)
+                .min(),
             chain,
-            input,
             io: Arc::clone(&self.io),
         }
     }
@@ -231,7 +346,7 @@ impl Logic {
     const fn kind(&self) -> OperatorKind {
         match self {
             Self::Source(_) => OperatorKind::Source,
-            Self::Transform(_) => OperatorKind::Transform,
+            Self::Transform(_) | Self::TwoInputs(_) => OperatorKind::Transform,
             Self::Sink(_) => OperatorKind::Sink,
         }
     }
@@ -242,8 +357,12 @@ impl Exchange {
         match self {
             Self::Forward => Partitioning::Forward,
             Self::Rebalance => Partitioning::Rebalance,
+            Self::Rescale => Partitioning::Rescale,
+            Self::Shuffle => Partitioning::Shuffle,
             Self::Broadcast => Partitioning::Broadcast,
+            Self::Global => Partitioning::Global,
             Self::Hash(_) => Partitioning::Hash,
+            Self::Custom(_) => Partitioning::Custom,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use spindle_dataflow::exchange::{HashPartitioner, Partitioner};
 use spindle_dataflow::key::KeySelector;
 use spindle_dataflow::operator::{
-    AggregateFunction, Reduce, RunningAggregate, TimeWindow, TumblingWindows, WindowOperator,
+    AggregateFunction, Reduce, Scan, TimeWindow, TumblingWindows, WindowOperator,
 };
 use spindle_dataflow::record::{Key, Record};
 
@@ -20,16 +20,57 @@ pub struct KeyedStream<K, T> {
 
 impl<K: Key, T: Record> KeyedStream<K, T> {
     pub(crate) fn new(stream: DataStream<T>, selector: Arc<dyn KeySelector<K, T>>) -> Self {
-        Self { stream, selector }
+        let by_key = Arc::clone(&selector);
+        let exchange = Exchange::Hash(Arc::new(move |max_parallelism| {
+            let partitioner: Box<dyn Partitioner<T>> =
+                Box::new(HashPartitioner::new(Arc::clone(&by_key), max_parallelism));
+            Box::new(partitioner)
+        }));
+        Self {
+            stream: stream.over(&exchange),
+            selector,
+        }
     }
 
-    fn exchange(&self) -> Exchange {
-        let selector = Arc::clone(&self.selector);
-        Exchange::Hash(Arc::new(move |max_parallelism| {
-            let partitioner: Box<dyn Partitioner<T>> =
-                Box::new(HashPartitioner::new(Arc::clone(&selector), max_parallelism));
-            Box::new(partitioner)
-        }))
+    /// The records, on their way to the subtask of their key.
+    pub(crate) const fn stream(&self) -> &DataStream<T> {
+        &self.stream
+    }
+
+    /// What tells the key of a record.
+    pub(crate) fn selector(&self) -> Arc<dyn KeySelector<K, T>> {
+        Arc::clone(&self.selector)
+    }
+
+    /// Makes one record of each, from it and a value that is kept for its key: `create` makes the first, and the function may change it.
+    /// Flink: `mapWithState`.
+    ///
+    /// ```
+    /// let mut harness = spindle_stream::testing::Harness::new(1);
+    /// let readings = harness.env().from_collection([("a", 3_i64), ("b", 9), ("a", 5)].map(|(key, n)| (key.to_owned(), n)));
+    /// readings
+    ///     .key_by_ref(|(sensor, _)| sensor)
+    ///     .scan(|| 0, |last, (sensor, now)| { let change = now - *last; *last = now; (sensor, change) })
+    ///     .collect("changes");
+    /// let changes: Vec<(String, i64)> = harness.run().unwrap().collected("changes");
+    /// assert_eq!(changes, [("a", 3), ("b", 9), ("a", 2)].map(|(key, n)| (key.to_owned(), n)));
+    /// ```
+    pub fn scan<V: Record, O: Record>(
+        &self,
+        create: impl Fn() -> V + Send + Sync + 'static,
+        function: impl Fn(&mut V, T) -> O + Send + Sync + 'static,
+    ) -> DataStream<O> {
+        let selector = self.selector();
+        let (create, function) = (Arc::new(create), Arc::new(function));
+        self.stream.read_by("Scan", move |context, next| {
+            Box::new(Scan::new(
+                context,
+                Arc::clone(&selector),
+                Arc::clone(&create),
+                Arc::clone(&function),
+                next,
+            ))
+        })
     }
 
     /// Combines the records of each key, and hands on the combination after each record.
@@ -57,7 +98,12 @@ impl<K: Key, T: Record> KeyedStream<K, T> {
     /// let mut harness = spindle_stream::testing::Harness::new(1);
     /// use spindle_stream::Fold;
     ///
-    /// let longest = Fold::new(|| 0, |longest: &mut usize, word: String| *longest = word.len().max(*longest), |longest: &usize| *longest);
+    /// let longest = Fold::new(
+    ///     || 0,
+    ///     |longest: &mut usize, word: &String| *longest = word.len().max(*longest),
+    ///     |longest: &mut usize, other: &usize| *longest = *other.max(longest),
+    ///     |longest: &usize| *longest,
+    /// );
     /// harness
     ///     .env()
     ///     .from_collection(["a", "ccc", "bb"].map(str::to_owned))
@@ -78,16 +124,13 @@ impl<K: Key, T: Record> KeyedStream<K, T> {
         name: &str,
         function: A,
     ) -> DataStream<A::Output> {
-        let (selector, function) = (Arc::clone(&self.selector), Arc::new(function));
-        self.stream
-            .read_by(name, self.exchange(), move |context, next| {
-                Box::new(RunningAggregate::new(
-                    context,
-                    Arc::clone(&selector),
-                    Arc::clone(&function),
-                    next,
-                ))
-            })
+        let function = Arc::new(function);
+        let creator = Arc::clone(&function);
+        let add = move |accumulator: &mut A::Accumulator, record| {
+            function.take(accumulator, record);
+            function.result(accumulator)
+        };
+        self.scan(move || creator.create(), add).name(name)
     }
 
     /// Divides each key's records into windows of event time.
@@ -125,7 +168,7 @@ impl<K: Key, T: Record> WindowedStream<'_, K, T> {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use spindle_stream::{EventTime, Fold, Tumbling, WatermarkStrategy};
+    /// use spindle_stream::{Count, EventTime, Tumbling, WatermarkStrategy};
     ///
     /// let mut harness = spindle_stream::testing::Harness::new(2);
     /// harness
@@ -135,7 +178,7 @@ impl<K: Key, T: Record> WindowedStream<'_, K, T> {
     ///     .key_by(|(key, _)| key.clone())
     ///     .window(Tumbling::of(Duration::from_secs(1)))
     ///     .aggregate_with(
-    ///         Fold::new(|| 0_u64, |count: &mut u64, _| *count += 1, |count: &u64| *count),
+    ///         Count,
     ///         |key: &String, window, count| (window.start.as_millis(), key.clone(), count),
     ///     )
     ///     .collect("counts");
@@ -154,10 +197,9 @@ impl<K: Key, T: Record> WindowedStream<'_, K, T> {
     {
         let (windows, selector) = (self.windows, Arc::clone(&self.keyed.selector));
         let (function, output) = (Arc::new(function), Arc::new(output));
-        self.keyed.stream.read_by(
-            "Window Aggregate",
-            self.keyed.exchange(),
-            move |context, next| {
+        self.keyed
+            .stream
+            .read_by("Window Aggregate", move |context, next| {
                 Box::new(WindowOperator::new(
                     context,
                     windows,
@@ -166,7 +208,6 @@ impl<K: Key, T: Record> WindowedStream<'_, K, T> {
                     Arc::clone(&output),
                     next,
                 ))
-            },
-        )
+            })
     }
 }

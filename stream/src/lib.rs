@@ -31,12 +31,13 @@ pub mod testing;
 mod tests;
 
 pub use builtin::MAX_COLLECTED_BYTES;
-pub use data_stream::{DataStream, DataStreamSink};
+pub use data_stream::{DataStream, DataStreamSink, OutputTag};
 pub use environment::StreamEnvironment;
 pub use keyed::{KeyedStream, WindowedStream};
 pub use program::{ProgramError, Result, main};
 pub use spindle_common::time::EventTime;
 pub use spindle_dataflow::operator::{
-    AggregateFunction, Fold, TimeWindow, TumblingWindows as Tumbling, WatermarkStrategy,
+    AggregateFunction, Count, Fold, MaxBy, TimeWindow, TumblingWindows as Tumbling,
+    WatermarkStrategy,
 };
 pub use spindle_dataflow::record::{Key, Record};

@@ -27,9 +27,13 @@ fn windowed(harness: &mut Harness, events: Vec<Event>, size_ms: u64, disorder_ms
         .aggregate_with(
             Fold::new(
                 || (0_u64, 0_i64),
-                |(count, sum): &mut (u64, i64), event: Event| {
+                |(count, sum): &mut (u64, i64), event: &Event| {
                     *count += 1;
                     *sum += event.2;
+                },
+                |(count, sum): &mut (u64, i64), more: &(u64, i64)| {
+                    *count += more.0;
+                    *sum += more.1;
                 },
                 |totals: &(u64, i64)| *totals,
             ),
@@ -349,7 +353,7 @@ proptest! {
         let mut harness = Harness::new(parallelism);
         harness.env().generate(count, move |n| n % keys)
             .key_by(|n| *n)
-            .aggregate(Fold::new(|| 0_u64, |sum: &mut u64, _| *sum += 1, |sum: &u64| *sum))
+            .aggregate(crate::Count)
             .collect("counts");
         let mut expected: Vec<u64> = (0..count).map(|n| n / keys + 1).collect();
         expected.sort_unstable();

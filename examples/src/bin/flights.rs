@@ -50,7 +50,7 @@ struct AirportHour {
 }
 
 /// What is kept of the flights of one airport and hour, instead of the flights themselves.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Tally {
     flights: u64,
     departed: u32,
@@ -58,12 +58,18 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, flight: Flight) {
+    fn add(&mut self, flight: &Flight) {
         self.flights += 1;
         if flight.dep_time.is_some() {
             self.departed += 1;
             self.delay_minutes += flight.dep_delay.unwrap_or(0);
         }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.flights += other.flights;
+        self.departed += other.departed;
+        self.delay_minutes += other.delay_minutes;
     }
 
     fn row(origin: &str, window: TimeWindow, tally: Self) -> AirportHour {
@@ -100,10 +106,12 @@ fn main() -> ExitCode {
             WatermarkStrategy::bounded_out_of_orderness(whole_year),
             |flight| EventTime::from_millis(flight.time_hour.as_millisecond()),
         )
-        .key_by(|flight| flight.origin.clone())
+        .key_by_ref(|flight| &flight.origin)
         .window(Tumbling::of(Duration::from_secs(60 * 60)))
         .aggregate_with(
-            Fold::new(Tally::default, Tally::add, |tally: &Tally| *tally),
+            Fold::new(Tally::default, Tally::add, Tally::merge, |tally: &Tally| {
+                *tally
+            }),
             |origin: &String, window, tally| Tally::row(origin, window, tally),
         )
         .name("tally by airport and hour")
@@ -129,7 +137,7 @@ mod tests {
     fn mean_of(flights: &[Flight]) -> (u64, u64, String) {
         let mut tally = Tally::default();
         for flight in flights {
-            tally.add(flight.clone());
+            tally.add(flight);
         }
         let hour = Tumbling::of(Duration::from_secs(3600)).window_of(EventTime::from_millis(1));
         let row = Tally::row("JFK", hour, tally);

@@ -7,7 +7,7 @@ use clap::Parser;
 use serde::{Deserialize, Serialize};
 
 use spindle_stream::connectors::file::{FileSink, FileSource};
-use spindle_stream::{EventTime, Fold, Tumbling, WatermarkStrategy};
+use spindle_stream::{Count, EventTime, Tumbling, WatermarkStrategy};
 
 /// Counts words: runs of letters and digits, upper and lower case alike.
 #[derive(Debug, Parser)]
@@ -45,15 +45,12 @@ fn main() -> ExitCode {
             .assign_timestamps(WatermarkStrategy::monotonous(), |_| {
                 EventTime::from_millis(0)
             })
-            .key_by(String::clone)
+            .key_by_ref(|word| word)
             .window(Tumbling::of(Duration::from_secs(1)))
-            .aggregate_with(
-                Fold::new(|| 0, |count: &mut u64, _| *count += 1, |count: &u64| *count),
-                |word: &String, _, count| WordCount {
-                    word: word.clone(),
-                    count,
-                },
-            )
+            .aggregate_with(Count, |word: &String, _, count| WordCount {
+                word: word.clone(),
+                count,
+            })
             .name("count")
             .sink_to(FileSink::csv(args.output))
             .name("write counts");

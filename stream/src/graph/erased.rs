@@ -5,11 +5,13 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use spindle_common::job_graph::SourceSplit;
-use spindle_dataflow::chain::{GateTask, SourceTask};
+use spindle_dataflow::chain::{Port, SourceTask, TypedPort};
 use spindle_dataflow::channel::ResultPartition;
-use spindle_dataflow::collector::{Collector, FanOut};
+use spindle_dataflow::collector::{Collector, FanOut, SideOutputs};
 use spindle_dataflow::connector::OperatorError;
-use spindle_dataflow::exchange::{Broadcast, ExchangeWriter, Forward, Partitioner, Rebalance};
+use spindle_dataflow::exchange::{
+    Broadcast, ExchangeWriter, Forward, Global, Partitioner, Rebalance, Shuffle,
+};
 use spindle_dataflow::operator::{OperatorContext, SinkOperator};
 use spindle_dataflow::record::Record;
 use spindle_dataflow::task::{Task, TaskContext, TaskError};
@@ -31,19 +33,28 @@ fn typed<C: 'static>(erased: Erased) -> C {
 pub(crate) enum Exchange {
     Forward,
     Rebalance,
+    Rescale,
+    Shuffle,
     Broadcast,
+    Global,
     /// Makes the partitioner, given the number of key groups.
     Hash(Arc<dyn Fn(u32) -> Erased + Send + Sync>),
+    /// Makes the partitioner.
+    Custom(Arc<dyn Fn() -> Erased + Send + Sync>),
 }
 
 /// Makes an operator in front of a collector.
 type TransformLogic = dyn Fn(&OperatorContext, Erased) -> Erased + Send + Sync;
+
+/// Makes an operator with two inputs in front of a collector.
+type TwoInputsLogic = dyn Fn(&OperatorContext, Erased) -> [Erased; 2] + Send + Sync;
 
 /// What an operator does.
 #[derive(Clone)]
 pub(crate) enum Logic {
     Source(Arc<dyn SourceLogic>),
     Transform(Arc<TransformLogic>),
+    TwoInputs(Arc<TwoInputsLogic>),
     Sink(Arc<dyn SinkLogic>),
 }
 
@@ -57,6 +68,23 @@ impl Logic {
     ) -> Self {
         Self::Transform(Arc::new(move |context, next| {
             Box::new(make(context, typed::<Box<dyn Collector<U>>>(next)))
+        }))
+    }
+
+    /// An operator with two inputs, from the collector of its output to those of its inputs. What concerns the whole operator, such
+    /// as watermarks, comes through the first.
+    pub(crate) fn two_inputs<A: 'static, B: 'static, U: 'static>(
+        make: impl Fn(
+            &OperatorContext,
+            Box<dyn Collector<U>>,
+        ) -> (Box<dyn Collector<A>>, Box<dyn Collector<B>>)
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        Self::TwoInputs(Arc::new(move |context, next| {
+            let (first, second) = make(context, typed::<Box<dyn Collector<U>>>(next));
+            [Box::new(first), Box::new(second)]
         }))
     }
 }
@@ -86,16 +114,23 @@ pub(crate) trait StreamType: Send + Sync {
     /// One collector that feeds all of these.
     fn fan_out(&self, branches: Vec<Erased>) -> Erased;
 
-    /// The way out over an exchange.
+    /// The way out over an exchange, to a consumer with this many key groups.
     fn writer(
         &self,
         producer: &OperatorContext,
         partition: Box<dyn ResultPartition>,
         exchange: &Exchange,
+        max_parallelism: u32,
     ) -> Erased;
 
-    /// The task that reads the context's one gate.
-    fn gate_task(&self, task: TaskContext, first: Erased) -> Box<dyn Task>;
+    /// Adds the side output of this name that goes to `next`.
+    fn side_output(&self, sides: &mut SideOutputs, name: Arc<str>, next: Erased);
+
+    /// What has to stand in the place of an operator's main output, so that control reaches its side outputs.
+    fn beside(&self, sides: &SideOutputs, main: Erased) -> Erased;
+
+    /// Where buffers enter the chain.
+    fn port(&self, first: Erased) -> Box<dyn Port>;
 }
 
 /// The [`StreamType`] of `T`, the [`SourceLogic`] or the [`SinkLogic`] of something with records of type `T`.
@@ -122,12 +157,16 @@ impl<T: Record> StreamType for TypeOf<T> {
         producer: &OperatorContext,
         partition: Box<dyn ResultPartition>,
         exchange: &Exchange,
+        max_parallelism: u32,
     ) -> Erased {
         let partitioner: Box<dyn Partitioner<T>> = match exchange {
             Exchange::Forward => Box::new(Forward),
-            Exchange::Rebalance => Box::new(Rebalance::new(producer.subtask)),
+            Exchange::Rebalance | Exchange::Rescale => Box::new(Rebalance::new(producer.subtask)),
+            Exchange::Shuffle => Box::new(Shuffle::new(producer.subtask)),
             Exchange::Broadcast => Box::new(Broadcast),
-            Exchange::Hash(make) => typed(make(producer.max_parallelism)),
+            Exchange::Global => Box::new(Global),
+            Exchange::Hash(make) => typed(make(max_parallelism)),
+            Exchange::Custom(make) => typed(make()),
         };
         let writer: Box<dyn Collector<T>> = Box::new(ExchangeWriter::new(
             Arc::clone(&producer.name),
@@ -138,17 +177,16 @@ impl<T: Record> StreamType for TypeOf<T> {
         Box::new(writer)
     }
 
-    fn gate_task(&self, mut task: TaskContext, first: Erased) -> Box<dyn Task> {
-        let gate = task.gates.pop().expect(
-            "a vertex that is no source has one input edge, and the worker one gate for it",
-        );
-        Box::new(GateTask::<T>::new(
-            gate,
-            typed(first),
-            task.metrics,
-            task.clock,
-            task.buffer_timeout,
-        ))
+    fn side_output(&self, sides: &mut SideOutputs, name: Arc<str>, next: Erased) {
+        sides.add::<T>(name, typed(next));
+    }
+
+    fn beside(&self, sides: &SideOutputs, main: Erased) -> Erased {
+        Box::new(sides.beside::<T>(typed(main)))
+    }
+
+    fn port(&self, first: Erased) -> Box<dyn Port> {
+        Box::new(TypedPort::<T>::new(typed(first)))
     }
 }
 

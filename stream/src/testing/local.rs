@@ -1,21 +1,20 @@
 //! Threads and queues in the place of workers and connections.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::id::{ExecutionAttemptId, JobId};
-use spindle_common::job_graph::Partitioning;
-use spindle_common::time::MonoTime;
+use spindle_common::job_graph::JobEdge;
+use spindle_common::time::{EventTime, MonoTime};
 use spindle_dataflow::chain::Clock;
 use spindle_dataflow::channel::{Buffer, GateEvent, InputGate, ResultPartition};
 use spindle_dataflow::current_operator;
-use spindle_dataflow::task::{
-    Dataflow, Step, Task, TaskContext, TaskError, TaskFactory, TaskMetrics,
-};
+use spindle_dataflow::task::{Dataflow, Step, TaskContext, TaskError, TaskFactory, TaskMetrics};
 
 use super::Finished;
 
@@ -39,7 +38,7 @@ impl InputGate for QueueGate {
 
     fn next(&mut self, until: Option<MonoTime>) -> Result<GateEvent, TaskError> {
         loop {
-            let left = until.map(|until| until.since((self.clock)()));
+            let left = until.map(|until| until.since(self.clock.now()));
             match self
                 .queue
                 .recv_timeout(left.map_or(LOOK, |left| left.min(LOOK)))
@@ -58,9 +57,11 @@ impl InputGate for QueueGate {
     }
 }
 
+/// The number of a channel at its consumer, and the way there.
+type ToConsumer = (usize, SyncSender<(usize, Buffer)>);
+
 struct QueuePartition {
-    channel: usize,
-    consumers: Vec<SyncSender<(usize, Buffer)>>,
+    consumers: Vec<ToConsumer>,
 }
 
 impl ResultPartition for QueuePartition {
@@ -69,8 +70,9 @@ impl ResultPartition for QueuePartition {
     }
 
     fn emit(&mut self, subpartition: usize, buffer: Buffer) -> Result<(), TaskError> {
-        self.consumers[subpartition]
-            .send((self.channel, buffer))
+        let (channel, consumer) = &self.consumers[subpartition];
+        consumer
+            .send((*channel, buffer))
             .map_err(|_| TaskError::Cancelled)
     }
 }
@@ -88,17 +90,11 @@ struct Subtask {
 pub fn run(dataflow: &Dataflow) -> Result<Finished, FailureCause> {
     let failed = Arc::new(AtomicBool::new(false));
     let subtasks = deploy(dataflow, &failed);
+    let all_read = Barrier::new(subtasks.len());
     let done: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = subtasks
             .into_iter()
-            .map(|subtask| {
-                let failed = Arc::clone(&failed);
-                scope.spawn(move || {
-                    let result = execute(subtask);
-                    failed.fetch_or(result.is_err(), Ordering::Relaxed);
-                    result
-                })
-            })
+            .map(|subtask| scope.spawn(|| execute(subtask, &failed, &all_read)))
             .collect();
         threads
             .into_iter()
@@ -106,42 +102,42 @@ pub fn run(dataflow: &Dataflow) -> Result<Finished, FailureCause> {
             .collect()
     });
     let mut finished = Finished::default();
-    let mut tasks = Vec::new();
     let mut failures = Vec::new();
     for result in done {
         match result {
-            Ok(task) => tasks.push(task),
+            Ok(ran) => {
+                finished.collected.extend(ran.collected);
+                finished.metrics.push((ran.vertex, ran.metrics.snapshot()));
+            }
             Err(failure) => failures.push(failure),
         }
     }
     // A task that was stopped by the failure of another is not the cause.
     failures.sort_by_key(|(cancelled, _)| *cancelled);
-    if let Some((_, cause)) = failures.into_iter().next() {
-        return Err(cause);
+    match failures.into_iter().next() {
+        Some((_, cause)) => Err(cause),
+        None => Ok(finished),
     }
-    for (vertex, metrics, mut task, step) in tasks {
-        if step == Step::AwaitingCommit {
-            task.commit().map_err(TaskError::into_cause)?;
-        }
-        finished.collected.extend(task.take_collected());
-        finished.metrics.push((vertex, metrics.snapshot()));
-    }
-    Ok(finished)
 }
 
-type Ran = (usize, Arc<TaskMetrics>, Box<dyn Task>, Step);
+struct Ran {
+    vertex: usize,
+    metrics: Arc<TaskMetrics>,
+    collected: Vec<(String, Vec<u8>)>,
+}
 
 /// The cause of a failure, behind whether it is only the echo of another.
 type Failure = (bool, FailureCause);
 
-fn execute(subtask: Subtask) -> Result<Ran, Failure> {
+/// Runs a task on the calling thread; it commits when all have read and written all, and none failed.
+fn execute(subtask: Subtask, failed: &AtomicBool, all_read: &Barrier) -> Result<Ran, Failure> {
     let metrics = Arc::clone(&subtask.context.metrics);
     let Subtask {
         vertex,
         factory,
         context,
     } = subtask;
-    let run = AssertUnwindSafe(move || {
+    let run = guard(move || {
         let mut task = factory.build(context)?;
         loop {
             match task.step()? {
@@ -150,12 +146,29 @@ fn execute(subtask: Subtask) -> Result<Ran, Failure> {
             }
         }
     });
-    match catch_unwind(run) {
-        Ok(Ok((task, step))) => Ok((vertex, metrics, task, step)),
-        Ok(Err(error)) => {
-            let error: TaskError = error;
-            Err((matches!(error, TaskError::Cancelled), error.into_cause()))
+    failed.fetch_or(run.is_err(), Ordering::SeqCst);
+    all_read.wait();
+    let (mut task, step) = run?;
+    if failed.load(Ordering::SeqCst) {
+        return Err((true, TaskError::Cancelled.into_cause()));
+    }
+    let collected = guard(move || {
+        if step == Step::AwaitingCommit {
+            task.commit()?;
         }
+        Ok(task.take_collected())
+    })?;
+    Ok(Ran {
+        vertex,
+        metrics,
+        collected,
+    })
+}
+
+fn guard<R>(code: impl FnOnce() -> Result<R, TaskError>) -> Result<R, Failure> {
+    match catch_unwind(AssertUnwindSafe(code)) {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(error)) => Err((matches!(error, TaskError::Cancelled), error.into_cause())),
         Err(panic) => {
             let text = panic
                 .downcast_ref::<String>()
@@ -175,10 +188,19 @@ fn execute(subtask: Subtask) -> Result<Ran, Failure> {
 fn deploy(dataflow: &Dataflow, failed: &Arc<AtomicBool>) -> Vec<Subtask> {
     let graph = &dataflow.graph;
     let start = Instant::now();
-    let clock: Clock = Arc::new(move || {
+    let mono = move || {
         MonoTime::from_micros(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX))
-    });
+    };
+    let wall = || {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        EventTime(since.map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        }))
+    };
+    let clock = Clock::new(mono, wall);
     let mut subtasks: Vec<Vec<Subtask>> = Vec::new();
+    // By edge and producer: the channels to its consumers, in their order.
+    let mut senders: HashMap<(*const JobEdge, u32), Vec<ToConsumer>> = HashMap::new();
     for (at, vertex) in graph.vertices.iter().enumerate() {
         let context = |subtask: u32| TaskContext {
             job: JobId::from_bytes([0; 16]),
@@ -194,11 +216,12 @@ fn deploy(dataflow: &Dataflow, failed: &Arc<AtomicBool>) -> Vec<Subtask> {
                 .get(subtask as usize)
                 .cloned()
                 .unwrap_or_default(),
-            gates: Vec::new(),
+            gate: None,
+            channels: Vec::new(),
             partitions: Vec::new(),
             metrics: Arc::default(),
             buffer_timeout: Duration::from_millis(100),
-            clock: Arc::clone(&clock),
+            clock: clock.clone(),
         };
         let of = |subtask| Subtask {
             vertex: at,
@@ -207,36 +230,60 @@ fn deploy(dataflow: &Dataflow, failed: &Arc<AtomicBool>) -> Vec<Subtask> {
         };
         subtasks.push((0..vertex.parallelism).map(of).collect());
     }
-    for edge in &graph.edges {
-        let place = |id| {
-            let found = graph.vertices.iter().position(|vertex| vertex.id == id);
-            found.expect("the graph is valid")
-        };
-        let (source, target) = (place(edge.source), place(edge.target));
-        let producers = subtasks[source].len();
-        let forward = edge.partitioning == Partitioning::Forward;
-        let channels = if forward { 1 } else { producers };
-        let mut senders = Vec::new();
-        for consumer in &mut subtasks[target] {
-            let (sender, queue) = sync_channel(CREDIT * channels);
-            senders.push(sender);
-            consumer.context.gates.push(Box::new(QueueGate {
-                channels,
+    for (target, vertex) in graph.vertices.iter().enumerate() {
+        let inputs: Vec<_> = graph.inputs_of(vertex.id).map(|(_, edge)| edge).collect();
+        if inputs.is_empty() {
+            continue;
+        }
+        let consumers = vertex.parallelism;
+        for consumer in 0..consumers {
+            let sources: Vec<(usize, Vec<u32>)> = inputs
+                .iter()
+                .map(|edge| {
+                    let found = graph.vertices.iter().position(|v| v.id == edge.source);
+                    let source = found.expect("the graph is valid");
+                    let producers = graph.vertices[source].parallelism;
+                    let from = edge
+                        .partitioning
+                        .producers_of(consumer, producers, consumers);
+                    (source, from.collect())
+                })
+                .collect();
+            let channels: Vec<usize> = sources.iter().map(|(_, from)| from.len()).collect();
+            let all = channels.iter().sum();
+            let (sender, queue) = sync_channel(CREDIT * all);
+            let context = &mut subtasks[target][consumer as usize].context;
+            context.channels = channels;
+            context.gate = Some(Box::new(QueueGate {
+                channels: all,
                 queue,
-                clock: Arc::clone(&clock),
+                clock: clock.clone(),
                 failed: Arc::clone(failed),
             }));
+            let mut channel = 0;
+            for (edge, (_, from)) in inputs.iter().zip(sources) {
+                for producer in from {
+                    let at = (std::ptr::from_ref(*edge), producer);
+                    senders
+                        .entry(at)
+                        .or_insert_with(Vec::new)
+                        .push((channel, sender.clone()));
+                    channel += 1;
+                }
+            }
         }
-        for (at, producer) in subtasks[source].iter_mut().enumerate() {
-            let (channel, consumers) = if forward {
-                (0, vec![senders[at].clone()])
-            } else {
-                (at, senders.clone())
-            };
-            producer
-                .context
-                .partitions
-                .push(Box::new(QueuePartition { channel, consumers }));
+    }
+    for (source, vertex) in graph.vertices.iter().enumerate() {
+        for (_, edge) in graph.outputs_of(vertex.id) {
+            for (producer, subtask) in (0..).zip(&mut subtasks[source]) {
+                let consumers = senders
+                    .remove(&(std::ptr::from_ref(edge), producer))
+                    .unwrap_or_default();
+                subtask
+                    .context
+                    .partitions
+                    .push(Box::new(QueuePartition { consumers }));
+            }
         }
     }
     subtasks.into_iter().flatten().collect()

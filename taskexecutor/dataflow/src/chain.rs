@@ -1,50 +1,72 @@
-//! The two kinds of task: a chain that a source heads, and one that an input gate heads.
+//! A chain of operators as a task: one that reads a source, or one that reads an input gate.
+
+mod gate;
+mod port;
+mod source;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use spindle_common::time::{MonoTime, Watermark};
+use spindle_common::time::{EventTime, MonoTime, Watermark};
 
-use crate::attribution::attribute;
-use crate::batch::Batch;
-use crate::channel::{GateEvent, InputGate};
-use crate::collector::Collector;
-use crate::connector::{SourceReader, SourceStatus};
-use crate::exchange::{Element, Elements, WatermarkMerge};
-use crate::record::Record;
-use crate::task::{Step, Task, TaskError, TaskMetrics};
+pub use gate::GateTask;
+pub use port::{OnEvent, Port, TypedPort};
+pub use source::SourceTask;
 
-/// The clock that a task's context gives.
-pub type Clock = Arc<dyn Fn() -> MonoTime + Send + Sync>;
+use crate::collector::Control;
+use crate::task::{Step, TaskError, TaskMetrics};
+
+/// The clocks that a task's context gives.
+#[derive(Clone)]
+pub struct Clock {
+    mono: Arc<dyn Fn() -> MonoTime + Send + Sync>,
+    wall: Arc<dyn Fn() -> EventTime + Send + Sync>,
+}
+
+impl Clock {
+    /// A clock that never goes back, and one that tells the time of day.
+    pub fn new(
+        mono: impl Fn() -> MonoTime + Send + Sync + 'static,
+        wall: impl Fn() -> EventTime + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            mono: Arc::new(mono),
+            wall: Arc::new(wall),
+        }
+    }
+
+    /// Time since the start of the process.
+    pub fn now(&self) -> MonoTime {
+        (self.mono)()
+    }
+
+    /// Processing time: milliseconds since the epoch, by this machine's clock.
+    pub fn processing_time(&self) -> EventTime {
+        (self.wall)()
+    }
+}
 
 /// Tells when buffers have to go that are not full.
 struct Flusher {
-    clock: Clock,
     timeout: Duration,
     /// When what waits has waited long enough; absent while nothing waits.
     due: Option<MonoTime>,
 }
 
 impl Flusher {
-    const fn new(clock: Clock, timeout: Duration) -> Self {
-        Self {
-            clock,
-            timeout,
-            due: None,
-        }
-    }
-
     /// Something may wait from now on.
-    fn touch(&mut self) {
+    fn touch(&mut self, clock: &Clock) {
         if self.due.is_none() {
-            self.due = Some((self.clock)() + self.timeout);
+            self.due = Some(clock.now() + self.timeout);
         }
     }
 
-    fn is_due(&mut self) -> bool {
+    fn is_due(&mut self, clock: &Clock) -> bool {
         match self.due {
-            Some(due) if (self.clock)() >= due => {
+            Some(due) if clock.now() >= due => {
                 self.due = None;
                 true
             }
@@ -53,232 +75,74 @@ impl Flusher {
     }
 }
 
-/// What both kinds of task have: the chain, and how its end is told.
-struct Chain<T> {
-    first: Box<dyn Collector<T>>,
+/// What both kinds of task do with the first operator of their chain. It is handed in each time: it may have two inputs.
+struct Chain {
+    clock: Clock,
     flusher: Flusher,
     metrics: Arc<TaskMetrics>,
 }
 
-impl<T> Chain<T> {
-    fn watermark(&mut self, watermark: Watermark) -> Result<(), TaskError> {
+impl Chain {
+    const fn new(clock: Clock, buffer_timeout: Duration, metrics: Arc<TaskMetrics>) -> Self {
+        Self {
+            clock,
+            flusher: Flusher {
+                timeout: buffer_timeout,
+                due: None,
+            },
+            metrics,
+        }
+    }
+
+    /// Records or a watermark went into the chain, and may wait in one of its buffers.
+    fn touch(&mut self) {
+        self.flusher.touch(&self.clock);
+    }
+
+    /// Fires what processing time has reached, and lets go what has waited for long enough.
+    fn keep_time(&mut self, first: &mut dyn Control) -> Result<(), TaskError> {
+        if let Some(deadline) = first.deadline() {
+            let now = self.clock.processing_time();
+            if now >= deadline {
+                first.processing_time(now)?;
+                self.touch();
+            }
+        }
+        if self.flusher.is_due(&self.clock) {
+            first.flush()?;
+        }
+        Ok(())
+    }
+
+    /// When [`Self::keep_time`] has something to do next.
+    fn due(&self, first: &mut dyn Control) -> Option<MonoTime> {
+        let timer = first.deadline().map(|deadline| {
+            let left = deadline.0.saturating_sub(self.clock.processing_time().0);
+            self.clock.now() + Duration::from_millis(u64::try_from(left).unwrap_or(0))
+        });
+        [timer, self.flusher.due].into_iter().flatten().min()
+    }
+
+    fn watermark(&self, first: &mut dyn Control, watermark: Watermark) -> Result<(), TaskError> {
         self.metrics
             .watermark_ms
             .store(watermark.0.0, Ordering::Relaxed);
-        self.first.watermark(watermark)
+        first.watermark(watermark)
     }
 
-    fn end(&mut self) -> Result<Step, TaskError> {
-        self.watermark(Watermark::MAX)?;
-        self.first.end()?;
-        Ok(if self.first.needs_commit() {
+    fn end(&self, first: &mut dyn Control) -> Result<Step, TaskError> {
+        self.watermark(first, Watermark::MAX)?;
+        first.end()?;
+        Ok(if first.needs_commit() {
             Step::AwaitingCommit
         } else {
             Step::Finished
         })
     }
-
-    fn take_collected(&mut self) -> Vec<(String, Vec<u8>)> {
-        let mut collected = Vec::new();
-        self.first.take_collected(&mut collected);
-        collected
-    }
 }
 
-/// A task that reads a source.
-pub struct SourceTask<T> {
-    name: Arc<str>,
-    reader: Box<dyn SourceReader<T>>,
-    batch: Batch<T>,
-    bytes: u64,
-    ended: Option<Step>,
-    chain: Chain<T>,
+fn take_collected(first: &mut dyn Control) -> Vec<(String, Vec<u8>)> {
+    let mut collected = Vec::new();
+    first.take_collected(&mut collected);
+    collected
 }
-
-impl<T> SourceTask<T> {
-    /// The task of the source `name`, which feeds `first`.
-    pub fn new(
-        name: Arc<str>,
-        reader: Box<dyn SourceReader<T>>,
-        first: Box<dyn Collector<T>>,
-        metrics: Arc<TaskMetrics>,
-        clock: Clock,
-        buffer_timeout: Duration,
-    ) -> Self {
-        Self {
-            name,
-            reader,
-            batch: Batch::new(),
-            bytes: 0,
-            ended: None,
-            chain: Chain {
-                first,
-                flusher: Flusher::new(clock, buffer_timeout),
-                metrics,
-            },
-        }
-    }
-
-    fn count(&mut self) {
-        let metrics = &self.chain.metrics;
-        metrics
-            .records_in
-            .fetch_add(self.batch.len() as u64, Ordering::Relaxed);
-        let bytes = self.reader.bytes_read();
-        metrics
-            .bytes_in
-            .fetch_add(bytes.saturating_sub(self.bytes), Ordering::Relaxed);
-        self.bytes = bytes;
-        if let Some(progress) = self.reader.progress() {
-            let millionths = (progress.clamp(0.0, 1.0) * 1e6) as u64;
-            metrics
-                .progress_millionths
-                .store(millionths, Ordering::Relaxed);
-        }
-    }
-}
-
-impl<T: Send> Task for SourceTask<T> {
-    fn step(&mut self) -> Result<Step, TaskError> {
-        if let Some(step) = self.ended {
-            return Ok(step);
-        }
-        let status = attribute(&self.name, || self.reader.read(&mut self.batch))
-            .map_err(|error| error.of(&self.name))?;
-        self.count();
-        if !self.batch.is_empty() {
-            self.chain.first.push(&mut self.batch)?;
-            self.batch.clear();
-            self.chain.flusher.touch();
-        }
-        match status {
-            SourceStatus::More => {
-                if self.chain.flusher.is_due() {
-                    self.chain.first.flush()?;
-                }
-                Ok(Step::Continue)
-            }
-            SourceStatus::EndOfInput => {
-                let step = self.chain.end()?;
-                self.ended = Some(step);
-                Ok(step)
-            }
-        }
-    }
-
-    fn commit(&mut self) -> Result<(), TaskError> {
-        self.chain.first.commit()
-    }
-
-    fn take_collected(&mut self) -> Vec<(String, Vec<u8>)> {
-        self.chain.take_collected()
-    }
-}
-
-/// A task that reads an input gate.
-pub struct GateTask<T> {
-    gate: Box<dyn InputGate>,
-    batch: Batch<T>,
-    merge: WatermarkMerge,
-    ended: Option<Step>,
-    chain: Chain<T>,
-}
-
-impl<T> GateTask<T> {
-    /// The task that feeds `first` with what comes through `gate`.
-    pub fn new(
-        gate: Box<dyn InputGate>,
-        first: Box<dyn Collector<T>>,
-        metrics: Arc<TaskMetrics>,
-        clock: Clock,
-        buffer_timeout: Duration,
-    ) -> Self {
-        Self {
-            merge: WatermarkMerge::new(gate.channels()),
-            gate,
-            batch: Batch::new(),
-            ended: None,
-            chain: Chain {
-                first,
-                flusher: Flusher::new(clock, buffer_timeout),
-                metrics,
-            },
-        }
-    }
-}
-
-impl<T: Record> GateTask<T> {
-    fn take_in(&mut self, channel: usize, bytes: &[u8]) -> Result<(), TaskError> {
-        let malformed = |reason: String| TaskError::Codec {
-            peer: format!("on channel {channel}"),
-            reason,
-        };
-        let mut elements = Elements::<T>::of(bytes);
-        loop {
-            self.batch.clear();
-            let element = elements
-                .next(&mut self.batch)
-                .map_err(|error| malformed(error.to_string()))?;
-            let Some(element) = element else {
-                return Ok(());
-            };
-            if self.merge.has_ended(channel) {
-                return Err(malformed("more came after the end of input".to_owned()));
-            }
-            let merged = match element {
-                Element::Records => {
-                    self.chain.first.push(&mut self.batch)?;
-                    continue;
-                }
-                Element::Watermark(watermark) => self.merge.watermark(channel, watermark),
-                Element::Idle(idle) => self.merge.idle(channel, idle),
-                Element::End => self.merge.end(channel),
-            };
-            if let Some(idle) = merged.idle {
-                self.chain.first.idle(idle)?;
-            }
-            if let Some(watermark) = merged.watermark {
-                self.chain.watermark(watermark)?;
-            }
-        }
-    }
-}
-
-impl<T: Record> Task for GateTask<T> {
-    fn step(&mut self) -> Result<Step, TaskError> {
-        if let Some(step) = self.ended {
-            return Ok(step);
-        }
-        if let GateEvent::Buffer(channel, buffer) = self.gate.next(self.chain.flusher.due)? {
-            let metrics = &self.chain.metrics;
-            metrics
-                .records_in
-                .fetch_add(u64::from(buffer.records), Ordering::Relaxed);
-            metrics
-                .bytes_in
-                .fetch_add(buffer.bytes.len() as u64, Ordering::Relaxed);
-            self.take_in(channel, &buffer.bytes)?;
-            if self.merge.all_ended() {
-                let step = self.chain.end()?;
-                self.ended = Some(step);
-                return Ok(step);
-            }
-            self.chain.flusher.touch();
-        }
-        if self.chain.flusher.is_due() {
-            self.chain.first.flush()?;
-        }
-        Ok(Step::Continue)
-    }
-
-    fn commit(&mut self) -> Result<(), TaskError> {
-        self.chain.first.commit()
-    }
-
-    fn take_collected(&mut self) -> Vec<(String, Vec<u8>)> {
-        self.chain.take_collected()
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -3,20 +3,51 @@
 //! Both are given to a task by the worker, which moves the buffers within the process or over TCP, in order, with a credit for
 //! each channel: a producer without credit waits, so memory stays bounded. Flink: `ResultPartitionWriter`, `InputGate`.
 
+use std::any::Any;
+
 use spindle_common::time::MonoTime;
 
 use crate::task::TaskError;
 
-/// Encoded stream elements of one channel: records, watermarks, the end of input. What is inside is the codec's business.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// Stream elements of one channel: records, watermarks, the end of input. What is inside is the exchange's business.
+#[derive(Debug, PartialEq, Eq, Default)]
 pub struct Buffer {
     /// The encoded elements.
     pub bytes: Vec<u8>,
+    /// The elements as they are, in the place of bytes. Never leaves the process: see [`ResultPartition::is_local`].
+    pub objects: Option<Objects>,
     /// Number of records among them.
     pub records: u32,
+    /// Bytes that they take: the length of `bytes`, or the size of the objects.
+    pub size: usize,
 }
 
-/// The consumer's end of one edge: a channel from each producer, by ascending producer subtask.
+impl Buffer {
+    /// Encoded elements, with this many records among them.
+    pub const fn encoded(bytes: Vec<u8>, records: u32) -> Self {
+        Self {
+            size: bytes.len(),
+            bytes,
+            objects: None,
+            records,
+        }
+    }
+}
+
+/// Elements of a type that only the two ends of a channel know.
+#[derive(Debug)]
+pub struct Objects(pub Box<dyn Any + Send>);
+
+impl PartialEq for Objects {
+    /// The same objects, not equal ones.
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(&raw const *self.0, &raw const *other.0)
+    }
+}
+
+impl Eq for Objects {}
+
+/// The consumer's end of all edges that feed it: a channel from each producer, edge by edge, by ascending producer subtask.
 pub trait InputGate: Send {
     /// Number of channels, at least 1.
     fn channels(&self) -> usize;
@@ -29,10 +60,15 @@ pub trait InputGate: Send {
     /// [`TaskError::Cancelled`] when the task was told to stop, [`TaskError::PeerLost`] when a producer cannot be reached or its
     /// connection broke.
     fn next(&mut self, until: Option<MonoTime>) -> Result<GateEvent, TaskError>;
+
+    /// Gives a buffer back that came on this channel and was read, for its memory to be used again.
+    fn recycle(&mut self, channel: usize, buffer: Buffer) {
+        let _ = (channel, buffer);
+    }
 }
 
 /// What an input gate has.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum GateEvent {
     /// A buffer, and the index of the channel it came on.
     Buffer(usize, Buffer),
@@ -50,4 +86,16 @@ pub trait ResultPartition: Send {
     /// # Errors
     /// [`TaskError::Cancelled`] when the task was told to stop, [`TaskError::PeerLost`] when the consumer is gone.
     fn emit(&mut self, subpartition: usize, buffer: Buffer) -> Result<(), TaskError>;
+
+    /// Whether the consumer is known to be in this process, so that buffers may hold objects. Once so, always so.
+    fn is_local(&self, subpartition: usize) -> bool {
+        let _ = subpartition;
+        false
+    }
+
+    /// A buffer that the consumer has read, if one waits to be filled again.
+    fn recycled(&mut self, subpartition: usize) -> Option<Buffer> {
+        let _ = subpartition;
+        None
+    }
 }

@@ -1,6 +1,11 @@
 //! How operators of a chain call each other: one virtual call per batch.
 
-use spindle_common::time::Watermark;
+use std::any::Any;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use spindle_common::time::{EventTime, Watermark};
 
 use crate::batch::{BATCH_RECORDS, Batch};
 use crate::task::TaskError;
@@ -8,7 +13,7 @@ use crate::task::TaskError;
 /// What travels down a chain beside records. An operator overrides what concerns it and hands the rest on.
 ///
 /// Order is kept: an operator hands on all it made of the records before it hands on what came after them.
-pub trait Control: Send {
+pub trait Control {
     /// The operator that this one feeds, if it is not the last.
     fn downstream(&mut self) -> Option<&mut dyn Control>;
 
@@ -27,6 +32,22 @@ pub trait Control: Send {
     /// What ends the task.
     fn idle(&mut self, idle: bool) -> Result<(), TaskError> {
         self.downstream().map_or(Ok(()), |next| next.idle(idle))
+    }
+
+    /// Processing time has come this far, and some operator of the chain [asked for it](Self::deadline). Operators that have nothing to
+    /// do then hand it on.
+    ///
+    /// # Errors
+    /// What ends the task.
+    fn processing_time(&mut self, now: EventTime) -> Result<(), TaskError> {
+        self.downstream()
+            .map_or(Ok(()), |next| next.processing_time(now))
+    }
+
+    /// The processing time, in milliseconds since the epoch, at which this operator or one behind it wants
+    /// [`Self::processing_time`]; none if no one does.
+    fn deadline(&mut self) -> Option<EventTime> {
+        self.downstream().and_then(Control::deadline)
     }
 
     /// What waits in buffers that are not full has to go now.
@@ -68,7 +89,7 @@ pub trait Control: Send {
 
 /// Takes batches: the next operator of a chain, a sink, or the way out to another task.
 pub trait Collector<T>: Control {
-    /// Takes the batch's records and leaves it empty, its memory to be used again.
+    /// Takes the batch's records, or reads them. What is left in it is the caller's to drop, or to fill anew.
     ///
     /// # Errors
     /// What ends the task.
@@ -94,11 +115,7 @@ impl<T: 'static> Output<T> {
     ///
     /// # Errors
     /// Those of the operators downstream.
-    pub fn push(
-        &mut self,
-        record: T,
-        timestamp: Option<spindle_common::time::EventTime>,
-    ) -> Result<(), TaskError> {
+    pub fn push(&mut self, record: T, timestamp: Option<EventTime>) -> Result<(), TaskError> {
         self.batch.push(record, timestamp);
         if self.batch.len() >= BATCH_RECORDS {
             self.hand_on()?;
@@ -132,6 +149,166 @@ impl<T: 'static> Output<T> {
     }
 }
 
+impl<T: 'static> Control for Output<T> {
+    fn downstream(&mut self) -> Option<&mut dyn Control> {
+        Some(&mut *self.next)
+    }
+
+    fn watermark(&mut self, watermark: Watermark) -> Result<(), TaskError> {
+        self.hand_on()?;
+        self.next.watermark(watermark)
+    }
+
+    fn idle(&mut self, idle: bool) -> Result<(), TaskError> {
+        self.hand_on()?;
+        self.next.idle(idle)
+    }
+
+    fn processing_time(&mut self, now: EventTime) -> Result<(), TaskError> {
+        self.hand_on()?;
+        self.next.processing_time(now)
+    }
+
+    fn flush(&mut self) -> Result<(), TaskError> {
+        self.hand_on()?;
+        self.next.flush()
+    }
+
+    fn end(&mut self) -> Result<(), TaskError> {
+        self.hand_on()?;
+        self.next.end()
+    }
+}
+
+/// The outputs of an operator beside its main one, by name. Flink: `OutputTag`.
+#[derive(Clone, Default)]
+pub struct SideOutputs {
+    outputs: Vec<Side>,
+}
+
+#[derive(Clone)]
+struct Side {
+    name: Arc<str>,
+    /// An `Rc<RefCell<Output<S>>>`.
+    output: Rc<dyn Any>,
+    control: Rc<RefCell<dyn Control>>,
+}
+
+/// A side output of one type.
+pub type SideOutput<S> = Rc<RefCell<Output<S>>>;
+
+impl SideOutputs {
+    /// Adds an output that goes to `next`.
+    pub fn add<S: 'static>(&mut self, name: Arc<str>, next: Box<dyn Collector<S>>) {
+        let output: SideOutput<S> = Rc::new(RefCell::new(Output::new(next)));
+        let (any, control) = (Rc::clone(&output), output);
+        self.outputs.push(Side {
+            name,
+            output: Rc::new(any),
+            control,
+        });
+    }
+
+    /// The output with this name; none if nothing reads it.
+    ///
+    /// # Panics
+    /// If it has another type.
+    pub fn get<S: 'static>(&self, name: &str) -> Option<&SideOutput<S>> {
+        let side = self.outputs.iter().find(|side| &*side.name == name)?;
+        let output = side.output.downcast_ref::<SideOutput<S>>();
+        Some(output.unwrap_or_else(|| {
+            panic!("the side output `{name}` is read as another type than is written to it")
+        }))
+    }
+
+    /// What has to be downstream of the operator in the place of `main`, so that watermarks and the rest reach its side outputs.
+    pub fn beside<T: 'static>(&self, main: Box<dyn Collector<T>>) -> Box<dyn Collector<T>> {
+        if self.outputs.is_empty() {
+            return main;
+        }
+        let sides = self.outputs.iter().map(|side| Rc::clone(&side.control));
+        Box::new(WithSides {
+            main,
+            sides: sides.collect(),
+        })
+    }
+}
+
+/// The main output of an operator, and the control of its side outputs.
+struct WithSides<T> {
+    main: Box<dyn Collector<T>>,
+    sides: Vec<Rc<RefCell<dyn Control>>>,
+}
+
+impl<T> WithSides<T> {
+    fn each(
+        &mut self,
+        mut call: impl FnMut(&mut dyn Control) -> Result<(), TaskError>,
+    ) -> Result<(), TaskError> {
+        call(&mut *self.main)?;
+        self.sides
+            .iter()
+            .try_for_each(|side| call(&mut *side.borrow_mut()))
+    }
+}
+
+impl<T> Control for WithSides<T> {
+    fn downstream(&mut self) -> Option<&mut dyn Control> {
+        None
+    }
+
+    fn watermark(&mut self, watermark: Watermark) -> Result<(), TaskError> {
+        self.each(|next| next.watermark(watermark))
+    }
+
+    fn idle(&mut self, idle: bool) -> Result<(), TaskError> {
+        self.each(|next| next.idle(idle))
+    }
+
+    fn processing_time(&mut self, now: EventTime) -> Result<(), TaskError> {
+        self.each(|next| next.processing_time(now))
+    }
+
+    fn deadline(&mut self) -> Option<EventTime> {
+        let sides = self.sides.iter();
+        let sides = sides.filter_map(|side| side.borrow_mut().deadline()).min();
+        [self.main.deadline(), sides].into_iter().flatten().min()
+    }
+
+    fn flush(&mut self) -> Result<(), TaskError> {
+        self.each(|next| next.flush())
+    }
+
+    fn end(&mut self) -> Result<(), TaskError> {
+        self.each(|next| next.end())
+    }
+
+    fn needs_commit(&mut self) -> bool {
+        self.main.needs_commit()
+            || self
+                .sides
+                .iter()
+                .any(|side| side.borrow_mut().needs_commit())
+    }
+
+    fn commit(&mut self) -> Result<(), TaskError> {
+        self.each(|next| next.commit())
+    }
+
+    fn take_collected(&mut self, into: &mut Vec<(String, Vec<u8>)>) {
+        self.main.take_collected(into);
+        for side in &self.sides {
+            side.borrow_mut().take_collected(into);
+        }
+    }
+}
+
+impl<T> Collector<T> for WithSides<T> {
+    fn push(&mut self, batch: &mut Batch<T>) -> Result<(), TaskError> {
+        self.main.push(batch)
+    }
+}
+
 /// Hands each batch to several collectors; with none, drops it.
 pub struct FanOut<T> {
     branches: Vec<Box<dyn Collector<T>>>,
@@ -151,7 +328,7 @@ impl<T> FanOut<T> {
     }
 }
 
-impl<T: Send + 'static> Control for FanOut<T> {
+impl<T: 'static> Control for FanOut<T> {
     fn downstream(&mut self) -> Option<&mut dyn Control> {
         None
     }
@@ -166,6 +343,19 @@ impl<T: Send + 'static> Control for FanOut<T> {
         self.branches
             .iter_mut()
             .try_for_each(|branch| branch.idle(idle))
+    }
+
+    fn processing_time(&mut self, now: EventTime) -> Result<(), TaskError> {
+        self.branches
+            .iter_mut()
+            .try_for_each(|branch| branch.processing_time(now))
+    }
+
+    fn deadline(&mut self) -> Option<EventTime> {
+        self.branches
+            .iter_mut()
+            .filter_map(|branch| branch.deadline())
+            .min()
     }
 
     fn flush(&mut self) -> Result<(), TaskError> {
@@ -205,7 +395,6 @@ impl<T: Clone + Send + 'static> Collector<T> for FanOut<T> {
             self.copy.records.clone_from(&batch.records);
             self.copy.timestamps.clone_from(&batch.timestamps);
             branch.push(&mut self.copy)?;
-            self.copy.clear();
         }
         last.push(batch)
     }

@@ -1,6 +1,7 @@
 //! Between tasks: records, watermarks and the end of input as bytes in buffers, on the way out and on the way in.
 
 mod codec;
+mod local;
 mod merge;
 mod partition;
 #[cfg(test)]
@@ -8,8 +9,11 @@ mod tests;
 mod writer;
 
 pub use codec::{
-    BUFFER_BYTES, BUFFER_RECORDS, CodecError, Element, Elements, Encoder, RECORD_BYTES,
+    BUFFER_BYTES, BUFFER_RECORDS, CodecError, Element, Elements, Encoder, Event, RECORD_BYTES,
 };
-pub use merge::WatermarkMerge;
-pub use partition::{Broadcast, Forward, HashPartitioner, Partitioner, Rebalance, Route};
+pub use local::LocalElements;
+pub use merge::{Merged, WatermarkMerge};
+pub use partition::{
+    Broadcast, Custom, Forward, Global, HashPartitioner, Partitioner, Rebalance, Route, Shuffle,
+};
 pub use writer::ExchangeWriter;

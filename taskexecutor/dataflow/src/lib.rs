@@ -7,6 +7,7 @@ pub mod attribution;
 pub mod batch;
 pub mod chain;
 pub mod channel;
+pub mod codec;
 pub mod collector;
 pub mod connector;
 pub mod exchange;

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::chain::Clock;
+use crate::collector::SideOutputs;
 use crate::task::TaskMetrics;
 
+mod aggregate;
+mod groups;
 mod keyed;
 mod sink;
 mod stateless;
@@ -13,14 +17,15 @@ mod tests;
 mod time;
 mod window;
 
-pub use keyed::{AggregateFunction, Fold, Reduce, RunningAggregate};
+pub use aggregate::{AggregateFunction, Count, Fold, MaxBy, Reduce};
+pub use keyed::Scan;
 pub use sink::SinkOperator;
 pub use stateless::{Filter, FlatMap, Map};
 pub use time::{AssignTimestamps, WatermarkStrategy};
 pub use window::{TimeWindow, TumblingWindows, WindowFunction, WindowOperator};
 
 /// Which operator of which subtask one is.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct OperatorContext {
     /// The operator's name.
     pub name: Arc<str>,
@@ -32,4 +37,8 @@ pub struct OperatorContext {
     pub max_parallelism: u32,
     /// The counters of the task.
     pub metrics: Arc<TaskMetrics>,
+    /// The clocks.
+    pub clock: Clock,
+    /// Where it puts what is not its main output.
+    pub sides: SideOutputs,
 }

@@ -1,11 +1,11 @@
-//! What records and keys have to be.
+//! What records, keys and state have to be.
 
 use std::hash::Hash;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Anything that can flow through a job. Implemented for every type that has the traits named here.
+/// Anything that can flow through a job or be kept as state. Implemented for every type that has the traits named here.
 ///
 /// `Clone` is used only where a stream has several consumers in one chain, serde only where records leave their task.
 pub trait Record: Clone + Send + Serialize + DeserializeOwned + 'static {}
@@ -13,6 +13,6 @@ pub trait Record: Clone + Send + Serialize + DeserializeOwned + 'static {}
 impl<T: Clone + Send + Serialize + DeserializeOwned + 'static> Record for T {}
 
 /// Anything that records can be grouped by. Its [`Hash`] decides on the subtask, so it has to be the same in all processes.
-pub trait Key: Hash + Eq + Clone + Send + 'static {}
+pub trait Key: Hash + Eq + Record {}
 
-impl<K: Hash + Eq + Clone + Send + 'static> Key for K {}
+impl<K: Hash + Eq + Record> Key for K {}

@@ -8,8 +8,8 @@ use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::gateway::TaskMetricsSnapshot;
 use spindle_common::id::{ExecutionAttemptId, JobId};
 use spindle_common::job_graph::{JobGraph, SourceSplit};
-use spindle_common::time::MonoTime;
 
+use crate::chain::Clock;
 use crate::channel::{InputGate, ResultPartition};
 
 /// A program's dataflow: the graph as submitted, and for each of its vertices what makes a task of it.
@@ -42,20 +42,22 @@ pub struct TaskContext {
     pub max_parallelism: u32,
     /// What a source reads.
     pub splits: Vec<SourceSplit>,
-    /// One per edge that feeds the vertex, by ascending edge index.
-    pub gates: Vec<Box<dyn InputGate>>,
+    /// All edges that feed the vertex; none for a source.
+    pub gate: Option<Box<dyn InputGate>>,
+    /// The gate's channels of each edge that feeds the vertex, by ascending edge index.
+    pub channels: Vec<usize>,
     /// One per edge that the vertex feeds, by ascending edge index.
     pub partitions: Vec<Box<dyn ResultPartition>>,
     /// Where the task counts.
     pub metrics: Arc<TaskMetrics>,
     /// The longest that a record waits in a buffer that is not full.
     pub buffer_timeout: Duration,
-    /// The clock.
-    pub clock: Arc<dyn Fn() -> MonoTime + Send + Sync>,
+    /// The clocks.
+    pub clock: Clock,
 }
 
-/// A task that runs.
-pub trait Task: Send {
+/// A task that runs. It is made and run by one thread.
+pub trait Task {
     /// Does a bounded amount of work: takes a buffer or reads a batch, and runs the chain on it. Called again and again from the
     /// task's own thread until it says that it is done; between two calls the worker looks into the task's mailbox.
     ///
@@ -111,10 +113,8 @@ pub enum TaskError {
         class: FailureClass,
     },
     /// Bytes from a neighbour make no sense: the two run different programs, or memory was damaged.
-    #[error("cannot decode what task {peer} sent: {reason}")]
+    #[error("cannot decode what another task sent: {reason}")]
     Codec {
-        /// The neighbour.
-        peer: String,
         /// What is wrong.
         reason: String,
     },

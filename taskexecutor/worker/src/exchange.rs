@@ -92,22 +92,29 @@ impl Exchange {
         &self.registry
     }
 
-    /// The consumer's end of an edge. A channel that cannot be had is lost from its beginning: the gate says so when it is read.
+    /// The consumer's end of all edges that feed it; none if there are none. A channel that cannot be had is lost from its beginning:
+    /// the gate says so when it is read.
     pub(crate) fn gate(
         &self,
         consumer: ExecutionAttemptId,
-        descriptor: &InputGateDescriptor,
+        inputs: &[InputGateDescriptor],
         signal: &Arc<Signal>,
-    ) -> Gate {
+    ) -> Option<Gate> {
+        if inputs.is_empty() {
+            return None;
+        }
         let ready = Arc::new(ReadyList::of_task(Arc::clone(signal)));
         let me = Peer {
             execution: consumer,
             address: self.identity.address.clone(),
         };
-        let channels = (0_u32..).zip(&descriptor.channels).map(|(key, channel)| {
+        let channels = inputs
+            .iter()
+            .flat_map(|input| input.channels.iter().map(|channel| (input.edge, channel)));
+        let channels = (0_u32..).zip(channels).map(|(key, (edge, channel))| {
             let id = ChannelId {
                 producer: channel.producer,
-                edge: descriptor.edge,
+                edge,
                 consumer: consumer.subtask,
             };
             let peer = Peer {
@@ -135,7 +142,7 @@ impl Exchange {
             }
         });
         let channels = channels.collect();
-        Gate::new(channels, ready, Arc::clone(signal), self.limits)
+        Some(Gate::new(channels, ready, Arc::clone(signal), self.limits))
     }
 
     /// The producer's end of all its edges.

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use spindle_common::execution::{ExecutionState, FailureCause, FailureClass};
 use spindle_common::gateway::{FromWorker, TaskDeployment, TaskReport, TaskStateUpdate, ToWorker};
 use spindle_common::id::ExecutionAttemptId;
-use spindle_common::time::MonoTime;
+use spindle_common::time::{EventTime, MonoTime};
+use spindle_dataflow::chain::Clock;
 use spindle_dataflow::channel::{InputGate, ResultPartition};
 use spindle_dataflow::task::{Dataflow, TaskContext, TaskFactory, TaskMetrics};
 use tokio::runtime::Handle;
@@ -211,12 +212,14 @@ impl Inner {
             parallelism: deployment.parallelism,
             max_parallelism: deployment.max_parallelism,
             splits: deployment.splits.clone(),
-            gates: deployment
+            gate: self
+                .exchange
+                .gate(execution, &deployment.inputs, &signal)
+                .map(|gate| Box::new(gate) as Box<dyn InputGate>),
+            channels: deployment
                 .inputs
                 .iter()
-                .map(|input| {
-                    Box::new(self.exchange.gate(execution, input, &signal)) as Box<dyn InputGate>
-                })
+                .map(|input| input.channels.len())
                 .collect(),
             partitions: self
                 .exchange
@@ -226,11 +229,7 @@ impl Inner {
                 .collect(),
             metrics: Arc::clone(&metrics),
             buffer_timeout: self.config.buffer_timeout,
-            clock: Arc::new(move || {
-                MonoTime::from_micros(
-                    u64::try_from(epoch.elapsed().as_micros()).unwrap_or(u64::MAX),
-                )
-            }),
+            clock: clock(epoch),
         };
         let registry = Arc::clone(self.exchange.registry());
         let thread = TaskThread {
@@ -329,4 +328,18 @@ async fn report_counters(
             return;
         }
     }
+}
+
+/// The clocks of this process, which began at `epoch`.
+fn clock(epoch: Instant) -> Clock {
+    let mono = move || {
+        MonoTime::from_micros(u64::try_from(epoch.elapsed().as_micros()).unwrap_or(u64::MAX))
+    };
+    let wall = || {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        // A clock before 1970 is wrong by more than any answer could mend.
+        let millis = since.map_or(0, |since| since.as_millis());
+        EventTime(i64::try_from(millis).unwrap_or(i64::MAX))
+    };
+    Clock::new(mono, wall)
 }

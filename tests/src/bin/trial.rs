@@ -160,9 +160,13 @@ fn main() -> ExitCode {
             .aggregate_with(
                 Fold::new(
                     || (0, 0),
-                    |(count, sum): &mut (u64, u64), n: u64| {
+                    |(count, sum): &mut (u64, u64), n: &u64| {
                         *count += 1;
                         *sum += n;
+                    },
+                    |(count, sum): &mut (u64, u64), more: &(u64, u64)| {
+                        *count += more.0;
+                        *sum += more.1;
                     },
                     |total: &(u64, u64)| *total,
                 ),

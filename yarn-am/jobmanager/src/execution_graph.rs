@@ -196,9 +196,15 @@ impl ExecutionGraph {
                 outputs: self
                     .graph
                     .outputs_of(id.vertex)
-                    .map(|(edge, e)| ResultPartitionDescriptor {
-                        edge,
-                        consumers: self.peers(e, e.target, id.subtask),
+                    .map(|(edge, e)| {
+                        let (producers, consumers) = self.ends(e);
+                        let consumers = e
+                            .partitioning
+                            .consumers_of(id.subtask, producers, consumers);
+                        ResultPartitionDescriptor {
+                            edge,
+                            consumers: consumers.collect(),
+                        }
                     })
                     .collect(),
             }
@@ -221,24 +227,20 @@ impl ExecutionGraph {
             },
             data_address: slots[producer as usize].data_address.clone(),
         };
+        let (producers, consumers) = self.ends(edge);
+        let producers = edge
+            .partitioning
+            .producers_of(subtask, producers, consumers);
         InputGateDescriptor {
             edge: index,
-            channels: self
-                .peers(edge, edge.source, subtask)
-                .into_iter()
-                .map(channel)
-                .collect(),
+            channels: producers.map(channel).collect(),
         }
     }
 
-    /// Subtasks at the `end` of an edge that the subtask at its other end has a channel with.
-    fn peers(&self, edge: &JobEdge, end: JobVertexId, subtask: u32) -> Vec<u32> {
-        if edge.partitioning.is_all_to_all() {
-            let vertex = self.graph.vertex(end);
-            (0..vertex.map_or(0, |vertex| vertex.parallelism)).collect()
-        } else {
-            vec![subtask]
-        }
+    /// Number of producers and of consumers of an edge.
+    fn ends(&self, edge: &JobEdge) -> (u32, u32) {
+        let parallelism = |id| self.graph.vertex(id).map_or(0, |vertex| vertex.parallelism);
+        (parallelism(edge.source), parallelism(edge.target))
     }
 
     /// What the sinks collected, by name, in the order of the subtasks.

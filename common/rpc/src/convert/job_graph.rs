@@ -110,7 +110,11 @@ impl From<&JobEdge> for proto::JobEdge {
                 Partitioning::Forward => proto::Partitioning::Forward,
                 Partitioning::Hash => proto::Partitioning::Hash,
                 Partitioning::Rebalance => proto::Partitioning::Rebalance,
+                Partitioning::Rescale => proto::Partitioning::Rescale,
+                Partitioning::Shuffle => proto::Partitioning::Shuffle,
                 Partitioning::Broadcast => proto::Partitioning::Broadcast,
+                Partitioning::Global => proto::Partitioning::Global,
+                Partitioning::Custom => proto::Partitioning::Custom,
             }
             .into(),
         }
@@ -125,7 +129,11 @@ impl TryFrom<proto::JobEdge> for JobEdge {
             Ok(proto::Partitioning::Forward) => Partitioning::Forward,
             Ok(proto::Partitioning::Hash) => Partitioning::Hash,
             Ok(proto::Partitioning::Rebalance) => Partitioning::Rebalance,
+            Ok(proto::Partitioning::Rescale) => Partitioning::Rescale,
+            Ok(proto::Partitioning::Shuffle) => Partitioning::Shuffle,
             Ok(proto::Partitioning::Broadcast) => Partitioning::Broadcast,
+            Ok(proto::Partitioning::Global) => Partitioning::Global,
+            Ok(proto::Partitioning::Custom) => Partitioning::Custom,
             Ok(proto::Partitioning::Unspecified) | Err(_) => {
                 return Err(unknown("JobEdge", "partitioning", edge.partitioning));
             }

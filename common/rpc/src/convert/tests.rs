@@ -190,7 +190,11 @@ fn graph() -> impl Strategy<Value = JobGraph> {
         Just(Partitioning::Forward),
         Just(Partitioning::Hash),
         Just(Partitioning::Rebalance),
+        Just(Partitioning::Rescale),
+        Just(Partitioning::Shuffle),
         Just(Partitioning::Broadcast),
+        Just(Partitioning::Global),
+        Just(Partitioning::Custom),
     ];
     let edge =
         (vertex_id(), vertex_id(), partitioning).prop_map(|(source, target, partitioning)| {

@@ -5,10 +5,15 @@ use std::sync::atomic::AtomicU64;
 use spindle_common::time::EventTime;
 
 use super::*;
+use crate::batch::Batch;
 use crate::channel::Buffer;
+use crate::channel::{GateEvent, InputGate};
+use crate::collector::Collector;
 use crate::collector::Control;
 use crate::connector::OperatorError;
-use crate::exchange::Encoder;
+use crate::connector::{SourceReader, SourceStatus};
+use crate::exchange::{Encoder, Event};
+use crate::task::Task;
 
 type Log = Arc<Mutex<Vec<String>>>;
 
@@ -103,7 +108,7 @@ fn buffer(fill: impl FnOnce(&mut Encoder)) -> Buffer {
 }
 
 struct Fixture {
-    task: GateTask<u64>,
+    task: GateTask,
     log: Log,
     waits: Arc<Mutex<Vec<Option<MonoTime>>>>,
     now_ms: Arc<AtomicU64>,
@@ -119,10 +124,20 @@ fn gate_task(events: Vec<(usize, Buffer)>, needs_commit: bool) -> Fixture {
     };
     let now_ms = Arc::new(AtomicU64::new(1000));
     let time = Arc::clone(&now_ms);
-    let clock: Clock = Arc::new(move || MonoTime::from_millis(time.load(Ordering::Relaxed)));
+    let clock = Clock::new(
+        move || MonoTime::from_millis(time.load(Ordering::Relaxed)),
+        || EventTime(0),
+    );
     let metrics: Arc<TaskMetrics> = Arc::default();
     let timeout = Duration::from_millis(100);
-    let task = GateTask::new(Box::new(gate), first, Arc::clone(&metrics), clock, timeout);
+    let task = GateTask::new(
+        Box::new(gate),
+        vec![Box::new(TypedPort::new(first))],
+        vec![0, 0],
+        Arc::clone(&metrics),
+        clock,
+        timeout,
+    );
     Fixture {
         task,
         log,
@@ -145,17 +160,17 @@ fn channels_are_merged_and_the_task_ends_with_the_last() {
     let mark = |ms| Watermark(EventTime(ms));
     let first = buffer(|encoder| {
         encoder.record(&1_u64, None).unwrap();
-        encoder.watermark(mark(10));
+        encoder.event(Event::Watermark(mark(10)));
     });
     let second = buffer(|encoder| {
-        encoder.watermark(mark(7));
+        encoder.event(Event::Watermark(mark(7)));
         encoder.record(&2_u64, None).unwrap();
-        encoder.end();
+        encoder.event(Event::End);
     });
     let third = buffer(|encoder| {
-        encoder.idle(true);
-        encoder.idle(false);
-        encoder.end();
+        encoder.event(Event::Idle(true));
+        encoder.event(Event::Idle(false));
+        encoder.event(Event::End);
     });
     let mut fixture = gate_task(vec![(0, first), (1, second), (0, third)], true);
     assert_eq!(run(&mut fixture.task, 2), Step::Continue);
@@ -197,20 +212,17 @@ fn a_buffer_that_waited_the_timeout_is_flushed_and_nothing_is_while_nothing_wait
 }
 
 #[test]
-fn bytes_that_make_no_sense_name_their_channel() {
-    let garbage = Buffer {
-        bytes: vec![99],
-        records: 0,
-    };
+fn bytes_that_make_no_sense_are_an_error() {
+    let garbage = Buffer::encoded(vec![99], 0);
     let mut fixture = gate_task(vec![(1, garbage)], false);
     let error = fixture.task.step().unwrap_err();
     assert!(matches!(error, TaskError::Codec { .. }));
-    assert!(error.to_string().contains("channel 1"), "{error}");
+    assert!(error.to_string().contains("tag 99"), "{error}");
 }
 
 #[test]
 fn what_comes_after_the_end_of_a_channel_is_an_error() {
-    let ended = || buffer(Encoder::end);
+    let ended = || buffer(|encoder| encoder.event(Event::End));
     let mut fixture = gate_task(vec![(0, ended()), (0, ended())], false);
     fixture.task.step().unwrap();
     assert!(matches!(fixture.task.step(), Err(TaskError::Codec { .. })));
@@ -248,7 +260,7 @@ fn source_task(from: u64) -> (SourceTask<u64>, Log, Arc<TaskMetrics>) {
         Box::new(Countdown(from)),
         first,
         Arc::clone(&metrics),
-        Arc::new(|| MonoTime::ZERO),
+        Clock::new(|| MonoTime::ZERO, || EventTime(0)),
         Duration::ZERO,
     );
     (task, log, metrics)

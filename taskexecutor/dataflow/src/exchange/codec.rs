@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! 1  count: u32 LE   count × record                                records without event time
-//! 2  count: u32 LE   count × (event time: zigzag varint, record)   records with event time
+//! 2  count: u32 LE   count × (event time: i64 LE, record)          records with event time
 //! 3  event time: i64 LE                                            watermark
 //! 4                                                                idle
 //! 5                                                                active
 //! 6                                                                end of input; nothing follows
 //! ```
-//! A record is what postcard makes of it. The same executable stands at both ends, so no layout is kept for longer than a job.
+//! A record is what [`crate::codec`] makes of it. The same executable stands at both ends, so no layout is kept for longer than a job.
 
 use std::marker::PhantomData;
 
@@ -16,9 +16,10 @@ use spindle_common::time::{EventTime, Watermark};
 
 use crate::batch::Batch;
 use crate::channel::Buffer;
+use crate::codec::{self, Malformed};
 use crate::record::Record;
 
-/// Largest buffer, in bytes, unless a single record is larger. With eight in flight on a channel, the codec and not TCP is the
+/// Size, in bytes, at which a buffer is full: it may have one record more. With eight in flight on a channel, the codec and not TCP is the
 /// limit; buffers of 256 KiB gave 17 % more for eight times the memory.
 pub const BUFFER_BYTES: usize = 32 * 1024;
 
@@ -55,11 +56,14 @@ pub enum CodecError {
         /// How many there should be.
         count: u32,
         /// What the decoder said.
-        reason: String,
+        reason: Malformed,
     },
     /// A record does not encode.
     #[error("cannot encode a record: {0}")]
-    Encode(String),
+    Encode(Malformed),
+    /// A record does not fit.
+    #[error("cannot encode a record: it takes {0} bytes, and {RECORD_BYTES} is the most")]
+    TooLarge(usize),
 }
 
 /// Fills the buffers of one channel.
@@ -78,69 +82,53 @@ impl Encoder {
         self.bytes.is_empty()
     }
 
-    /// Whether it has reached the size of a buffer, as watermarks without records can make it.
+    /// Whether it has reached the size of a buffer.
+    #[inline]
     pub const fn is_full(&self) -> bool {
-        self.bytes.len() >= BUFFER_BYTES
+        self.bytes.len() >= BUFFER_BYTES || self.records >= BUFFER_RECORDS
     }
 
-    /// Adds a record; returns a buffer that is full, if there is one now.
+    /// Has it fill this memory next, if nothing waits.
+    pub fn reuse(&mut self, mut bytes: Vec<u8>) {
+        if self.bytes.is_empty() {
+            bytes.clear();
+            self.bytes = bytes;
+        }
+    }
+
+    /// Adds a record. Whether it [is full](Self::is_full) is to be asked then.
     ///
     /// # Errors
-    /// If serde cannot encode the record.
+    /// If serde cannot encode the record, or it is too large.
+    #[inline]
     pub fn record<T: Record>(
         &mut self,
         record: &T,
         timestamp: Option<EventTime>,
-    ) -> Result<Option<Buffer>, CodecError> {
-        let before = self.bytes.len();
-        let tag = if timestamp.is_some() {
-            TIMED_RECORDS
-        } else {
-            RECORDS
+    ) -> Result<(), CodecError> {
+        let start = match timestamp {
+            Some(timestamp) => {
+                self.open_block(TIMED_RECORDS);
+                let start = self.bytes.len();
+                self.bytes.extend_from_slice(&timestamp.0.to_le_bytes());
+                start
+            }
+            None => {
+                self.open_block(RECORDS);
+                self.bytes.len()
+            }
         };
-        self.open_block(tag);
-        let start = self.bytes.len();
-        self.append(record, timestamp)?;
+        codec::encode(record, &mut self.bytes).map_err(CodecError::Encode)?;
         let size = self.bytes.len() - start;
         if size > RECORD_BYTES {
-            return Err(CodecError::Encode(format!(
-                "it takes {size} bytes, and {RECORD_BYTES} is the most"
-            )));
+            return Err(CodecError::TooLarge(size));
         }
-        if self.bytes.len() <= BUFFER_BYTES && self.records < BUFFER_RECORDS {
-            self.records += 1;
-            self.in_block += 1;
-            return Ok(None);
-        }
-        if before == 0 {
-            // A record larger than a buffer goes alone.
-            self.records = 1;
-            self.in_block = 1;
-            return Ok(self.take());
-        }
-        let record = self.bytes.split_off(start);
-        let full = self.take();
-        self.open_block(tag);
-        self.bytes.extend_from_slice(&record);
-        self.records = 1;
-        self.in_block = 1;
-        Ok(full)
-    }
-
-    fn append<T: Record>(
-        &mut self,
-        record: &T,
-        timestamp: Option<EventTime>,
-    ) -> Result<(), CodecError> {
-        let failed = |error: postcard::Error| CodecError::Encode(error.to_string());
-        let mut bytes = std::mem::take(&mut self.bytes);
-        if let Some(timestamp) = timestamp {
-            bytes = postcard::to_extend(&timestamp.0, bytes).map_err(failed)?;
-        }
-        self.bytes = postcard::to_extend(record, bytes).map_err(failed)?;
+        self.records += 1;
+        self.in_block += 1;
         Ok(())
     }
 
+    #[inline]
     fn open_block(&mut self, tag: u8) {
         if self.open.is_some_and(|(_, open)| open == tag) {
             return;
@@ -158,23 +146,18 @@ impl Encoder {
         }
     }
 
-    /// Adds a watermark.
-    pub fn watermark(&mut self, watermark: Watermark) {
+    /// Adds what is no record.
+    pub fn event(&mut self, event: Event) {
         self.close_block();
-        self.bytes.push(WATERMARK);
-        self.bytes.extend_from_slice(&watermark.0.0.to_le_bytes());
-    }
-
-    /// Adds that the channel is idle, or active again.
-    pub fn idle(&mut self, idle: bool) {
-        self.close_block();
-        self.bytes.push(if idle { IDLE } else { ACTIVE });
-    }
-
-    /// Adds the end of input.
-    pub fn end(&mut self) {
-        self.close_block();
-        self.bytes.push(END);
+        match event {
+            Event::Watermark(watermark) => {
+                self.bytes.push(WATERMARK);
+                self.bytes.extend_from_slice(&watermark.0.0.to_le_bytes());
+            }
+            Event::Idle(true) => self.bytes.push(IDLE),
+            Event::Idle(false) => self.bytes.push(ACTIVE),
+            Event::End => self.bytes.push(END),
+        }
     }
 
     /// Takes what there is.
@@ -183,24 +166,31 @@ impl Encoder {
         if self.bytes.is_empty() {
             return None;
         }
-        Some(Buffer {
-            bytes: std::mem::take(&mut self.bytes),
-            records: std::mem::take(&mut self.records),
-        })
+        Some(Buffer::encoded(
+            std::mem::take(&mut self.bytes),
+            std::mem::take(&mut self.records),
+        ))
     }
 }
 
-/// One element of a buffer. Records are in the batch that was given.
+/// What flows between records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Element {
-    /// Records were added to the batch.
-    Records,
+pub enum Event {
     /// A watermark.
     Watermark(Watermark),
     /// The channel is idle, or active again.
     Idle(bool),
     /// End of input.
     End,
+}
+
+/// One element of a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Element {
+    /// Records, which are in the batch that was given.
+    Records,
+    /// Something else.
+    Event(Event),
 }
 
 /// Reads the elements of a buffer.
@@ -219,7 +209,7 @@ impl<'a, T: Record> Elements<'a, T> {
         }
     }
 
-    /// The next element; records are appended to the batch, which has to be empty.
+    /// The next element. Records take the place of those that are in the batch, and use their memory again.
     ///
     /// # Errors
     /// If the bytes are not what an [`Encoder`] writes.
@@ -235,11 +225,11 @@ impl<'a, T: Record> Elements<'a, T> {
             }
             WATERMARK => {
                 let time = i64::from_le_bytes(self.fixed("watermark")?);
-                Element::Watermark(Watermark(EventTime(time)))
+                Element::Event(Event::Watermark(Watermark(EventTime(time))))
             }
-            IDLE => Element::Idle(true),
-            ACTIVE => Element::Idle(false),
-            END => Element::End,
+            IDLE => Element::Event(Event::Idle(true)),
+            ACTIVE => Element::Event(Event::Idle(false)),
+            END => Element::Event(Event::End),
             _ => return Err(CodecError::Tag(tag)),
         }))
     }
@@ -249,22 +239,29 @@ impl<'a, T: Record> Elements<'a, T> {
         if count > BUFFER_RECORDS {
             return Err(CodecError::Count(count));
         }
-        batch.records.reserve((count as usize).min(self.rest.len()));
+        batch.timestamps.clear();
+        let there = batch.records.len();
+        batch
+            .records
+            .reserve((count as usize).min(self.rest.len()).saturating_sub(there));
         for index in 0..count {
-            let failed = |error: postcard::Error| CodecError::Record {
+            let failed = |reason| CodecError::Record {
                 index,
                 count,
-                reason: error.to_string(),
+                reason,
             };
             if timed {
-                let (time, rest) = postcard::take_from_bytes(self.rest).map_err(failed)?;
-                self.rest = rest;
+                let time = i64::from_le_bytes(self.fixed("event time")?);
                 batch.timestamps.push(EventTime(time));
             }
-            let (record, rest) = postcard::take_from_bytes(self.rest).map_err(failed)?;
-            self.rest = rest;
-            batch.records.push(record);
+            match batch.records.get_mut(index as usize) {
+                Some(record) => codec::decode_into(&mut self.rest, record).map_err(failed)?,
+                None => batch
+                    .records
+                    .push(codec::decode(&mut self.rest).map_err(failed)?),
+            }
         }
+        batch.records.truncate(count as usize);
         Ok(())
     }
 

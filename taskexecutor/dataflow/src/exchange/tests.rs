@@ -10,6 +10,7 @@ use super::*;
 use crate::batch::Batch;
 use crate::channel::{Buffer, ResultPartition};
 use crate::collector::{Collector as _, Control as _};
+use crate::key::ByValue;
 use crate::task::{TaskError, TaskMetrics};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,13 +51,16 @@ fn encode(all: &[Sent]) -> Vec<Buffer> {
     for sent in all {
         match sent {
             Sent::Record(record, time) => {
-                buffers.extend(encoder.record(record, time.map(EventTime)).unwrap());
+                encoder.record(record, time.map(EventTime)).unwrap();
+                if encoder.is_full() {
+                    buffers.extend(encoder.take());
+                }
             }
-            Sent::Watermark(time) => encoder.watermark(Watermark(EventTime(*time))),
-            Sent::Idle(idle) => encoder.idle(*idle),
+            Sent::Watermark(time) => encoder.event(Event::Watermark(Watermark(EventTime(*time)))),
+            Sent::Idle(idle) => encoder.event(Event::Idle(*idle)),
         }
     }
-    encoder.end();
+    encoder.event(Event::End);
     buffers.extend(encoder.take());
     assert!(encoder.is_empty());
     buffers
@@ -70,14 +74,18 @@ fn decode(buffer: &Buffer) -> Result<(Vec<Sent>, bool), CodecError> {
     let mut elements = Elements::<Record>::of(&buffer.bytes);
     while let Some(element) = elements.next(&mut batch)? {
         match element {
-            Element::Records => all.extend(
-                batch
-                    .drain()
-                    .map(|(record, time)| Sent::Record(record, time.map(|time| time.0))),
-            ),
-            Element::Watermark(watermark) => all.push(Sent::Watermark(watermark.0.0)),
-            Element::Idle(idle) => all.push(Sent::Idle(idle)),
-            Element::End => ended = true,
+            // What is left in the batch is overwritten by the next records.
+            Element::Records => {
+                let times = batch.timestamps.iter().map(|time| Some(time.0));
+                let times = times.chain(std::iter::repeat(None));
+                let records = batch.records.iter().cloned().zip(times);
+                all.extend(records.map(|(record, time)| Sent::Record(record, time)));
+            }
+            Element::Event(Event::Watermark(watermark)) => {
+                all.push(Sent::Watermark(watermark.0.0));
+            }
+            Element::Event(Event::Idle(idle)) => all.push(Sent::Idle(idle)),
+            Element::Event(Event::End) => ended = true,
         }
     }
     Ok((all, ended))
@@ -100,7 +108,7 @@ proptest! {
 
     #[test]
     fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let buffer = Buffer { bytes, records: 0 };
+        let buffer = Buffer::encoded(bytes, 0);
         // Either is right; neither panics.
         let _ = decode(&buffer);
     }
@@ -120,7 +128,7 @@ proptest! {
 }
 
 #[test]
-fn a_buffer_is_no_larger_than_its_limit_unless_one_record_is() {
+fn a_buffer_exceeds_its_size_by_one_record_at_most() {
     let mut encoder = Encoder::default();
     let mut buffers = Vec::new();
     for n in 0..3000_usize {
@@ -129,7 +137,10 @@ fn a_buffer_is_no_larger_than_its_limit_unless_one_record_is() {
         } else {
             "y".repeat(n % 100)
         };
-        buffers.extend(encoder.record(&text, None).unwrap());
+        encoder.record(&text, None).unwrap();
+        if encoder.is_full() {
+            buffers.extend(encoder.take());
+        }
     }
     buffers.extend(encoder.take());
     assert_eq!(
@@ -137,7 +148,7 @@ fn a_buffer_is_no_larger_than_its_limit_unless_one_record_is() {
         3000
     );
     for buffer in &buffers {
-        assert!(buffer.bytes.len() <= BUFFER_BYTES || buffer.records == 1);
+        assert!(buffer.bytes.len() < BUFFER_BYTES + 101 || buffer.bytes.len() > 2 * BUFFER_BYTES);
     }
     assert!(
         buffers
@@ -149,8 +160,10 @@ fn a_buffer_is_no_larger_than_its_limit_unless_one_record_is() {
 #[test]
 fn records_without_bytes_are_bounded_by_their_number() {
     let mut encoder = Encoder::default();
-    let full = (0..=BUFFER_RECORDS).find_map(|_| encoder.record(&(), None).unwrap());
-    assert_eq!(full.unwrap().records, BUFFER_RECORDS);
+    while !encoder.is_full() {
+        encoder.record(&(), None).unwrap();
+    }
+    assert_eq!(encoder.take().unwrap().records, BUFFER_RECORDS);
     let mut bytes = vec![1];
     bytes.extend_from_slice(&u32::MAX.to_le_bytes());
     let error = Elements::<()>::of(&bytes)
@@ -191,7 +204,9 @@ fn writer(
     consumers: usize,
     partitioner: Box<dyn Partitioner<u64>>,
 ) -> (ExchangeWriter<u64>, Emitted) {
-    let kept = Arc::new(Mutex::new(vec![Vec::new(); consumers]));
+    let kept = Arc::new(Mutex::new(
+        (0..consumers).map(|_| Vec::new()).collect::<Vec<_>>(),
+    ));
     let partition = Box::new(Kept(Arc::clone(&kept)));
     let metrics: Arc<TaskMetrics> = Arc::default();
     (
@@ -205,8 +220,10 @@ fn numbers(buffers: &[Buffer]) -> Vec<u64> {
     for buffer in buffers {
         let mut elements = Elements::<u64>::of(&buffer.bytes);
         let mut batch = Batch::new();
-        while elements.next(&mut batch).unwrap().is_some() {
-            all.append(&mut batch.records);
+        while let Some(element) = elements.next(&mut batch).unwrap() {
+            if element == Element::Records {
+                all.append(&mut batch.records);
+            }
         }
     }
     all
@@ -214,7 +231,7 @@ fn numbers(buffers: &[Buffer]) -> Vec<u64> {
 
 #[test]
 fn a_keyed_record_goes_to_the_subtask_that_owns_its_key_group() {
-    let selector = Arc::new(|n: &u64| n % 100);
+    let selector = Arc::new(ByValue(|n: &u64| n % 100));
     let (mut writer, kept) = writer(3, Box::new(HashPartitioner::new(selector, 128)));
     writer
         .push(&mut Batch::from((0..1000).collect::<Vec<_>>()))
@@ -266,12 +283,10 @@ fn a_watermark_and_the_end_reach_every_consumer() {
         let mut elements = Elements::<u64>::of(&buffers[0].bytes);
         std::iter::from_fn(|| elements.next(&mut Batch::new()).unwrap()).collect::<Vec<_>>()
     };
-    let watermark = Element::Watermark(Watermark(EventTime(5)));
-    assert_eq!(
-        elements(&kept[0]),
-        [Element::Records, watermark, Element::End]
-    );
-    assert_eq!(elements(&kept[1]), [watermark, Element::End]);
+    let watermark = Element::Event(Event::Watermark(Watermark(EventTime(5))));
+    let end = Element::Event(Event::End);
+    assert_eq!(elements(&kept[0]), [Element::Records, watermark, end]);
+    assert_eq!(elements(&kept[1]), [watermark, end]);
 }
 
 #[test]
@@ -291,4 +306,106 @@ fn a_record_too_large_to_travel_is_refused_with_its_size() {
     let record = "x".repeat(RECORD_BYTES);
     let error = Encoder::default().record(&record, None).unwrap_err();
     assert!(error.to_string().contains("is the most"), "{error}");
+}
+
+/// Keeps what is emitted to the one consumer, which is in the same process, and gives buffers back.
+struct Local {
+    kept: Arc<Mutex<Vec<Buffer>>>,
+    read: Arc<Mutex<Vec<Buffer>>>,
+}
+
+impl ResultPartition for Local {
+    fn subpartitions(&self) -> usize {
+        1
+    }
+
+    fn emit(&mut self, _: usize, buffer: Buffer) -> Result<(), TaskError> {
+        self.kept.lock().unwrap().push(buffer);
+        Ok(())
+    }
+
+    fn is_local(&self, _: usize) -> bool {
+        true
+    }
+
+    fn recycled(&mut self, _: usize) -> Option<Buffer> {
+        self.read.lock().unwrap().pop()
+    }
+}
+
+#[test]
+fn plain_records_go_to_a_task_of_the_same_process_as_they_are_and_texts_encoded() {
+    let (kept, read): (Arc<Mutex<Vec<Buffer>>>, Arc<Mutex<Vec<Buffer>>>) = Default::default();
+    let local = || {
+        Box::new(Local {
+            kept: Arc::clone(&kept),
+            read: Arc::clone(&read),
+        })
+    };
+    let name: Arc<str> = Arc::from("map");
+    let mut writer = ExchangeWriter::<u64>::new(
+        Arc::clone(&name),
+        local(),
+        Box::new(Forward),
+        Arc::default(),
+    );
+    writer.push(&mut Batch::from(vec![1, 2])).unwrap();
+    writer.flush().unwrap();
+    assert_eq!(kept.lock().unwrap().pop().unwrap().records, 2);
+    writer.push(&mut Batch::from(vec![3])).unwrap();
+    writer.watermark(Watermark(EventTime(5))).unwrap();
+    writer.push(&mut Batch::from(vec![4])).unwrap();
+    writer.flush().unwrap();
+    let buffer = kept.lock().unwrap().pop().unwrap();
+    assert_eq!((buffer.records, buffer.size), (2, 16));
+    let mut elements = buffer
+        .objects
+        .unwrap()
+        .0
+        .downcast::<LocalElements<u64>>()
+        .unwrap();
+    assert_eq!(elements.batch.records, [3, 4]);
+    assert_eq!(
+        elements.events,
+        [(1, Event::Watermark(Watermark(EventTime(5))))]
+    );
+    // Memory that was read is filled again.
+    elements.clear();
+    let place = elements.batch.records.as_ptr();
+    read.lock().unwrap().push(Buffer {
+        objects: Some(crate::channel::Objects(elements)),
+        ..Buffer::default()
+    });
+    writer.push(&mut Batch::from(vec![5])).unwrap();
+    writer.flush().unwrap();
+    writer.push(&mut Batch::from(vec![6])).unwrap();
+    writer.flush().unwrap();
+    let again = kept.lock().unwrap().pop().unwrap().objects.unwrap();
+    let again = again.0.downcast::<LocalElements<u64>>().unwrap();
+    assert_eq!(
+        (again.batch.records.as_ptr(), &again.batch.records[..]),
+        (place, &[6][..])
+    );
+    // Records with and without event time do not share a buffer.
+    writer.push(&mut Batch::from(vec![7])).unwrap();
+    let timed = &mut Batch {
+        records: vec![8],
+        timestamps: vec![EventTime(1)],
+    };
+    writer.push(timed).unwrap();
+    writer.flush().unwrap();
+    assert_eq!(kept.lock().unwrap().len(), 3);
+
+    kept.lock().unwrap().clear();
+    let mut texts = ExchangeWriter::<String>::new(name, local(), Box::new(Forward), Arc::default());
+    for _ in 0..2 {
+        texts.push(&mut Batch::from(vec!["a".to_owned()])).unwrap();
+        texts.flush().unwrap();
+    }
+    assert!(
+        kept.lock()
+            .unwrap()
+            .iter()
+            .all(|buffer| buffer.objects.is_none())
+    );
 }

@@ -79,7 +79,6 @@ impl<T> Collector<T> for SinkOperator<T> {
     fn push(&mut self, batch: &mut Batch<T>) -> Result<(), TaskError> {
         let records = batch.len() as u64;
         self.call(|sink| sink.write(batch))?;
-        batch.clear();
         self.metrics
             .records_out
             .fetch_add(records, Ordering::Relaxed);

@@ -30,17 +30,17 @@ impl<F, U> Map<F, U> {
     }
 }
 
-impl<F: Send + Sync, U: Send> Control for Map<F, U> {
+impl<F, U> Control for Map<F, U> {
     fn downstream(&mut self) -> Option<&mut dyn Control> {
         Some(&mut *self.next)
     }
 }
 
-impl<T, U: Send, F: Fn(T) -> U + Send + Sync> Collector<T> for Map<F, U> {
+impl<T, U, F: Fn(T) -> U> Collector<T> for Map<F, U> {
     fn push(&mut self, batch: &mut Batch<T>) -> Result<(), TaskError> {
         attribute(&self.name, || {
+            self.out.clear();
             std::mem::swap(&mut self.out.timestamps, &mut batch.timestamps);
-            batch.timestamps.clear();
             self.out.records.extend(
                 batch
                     .records
@@ -48,9 +48,7 @@ impl<T, U: Send, F: Fn(T) -> U + Send + Sync> Collector<T> for Map<F, U> {
                     .map(|record| (self.function)(record)),
             );
         });
-        self.next.push(&mut self.out)?;
-        self.out.clear();
-        Ok(())
+        self.next.push(&mut self.out)
     }
 }
 
@@ -72,13 +70,13 @@ impl<F, T> Filter<F, T> {
     }
 }
 
-impl<F: Send + Sync, T> Control for Filter<F, T> {
+impl<F, T> Control for Filter<F, T> {
     fn downstream(&mut self) -> Option<&mut dyn Control> {
         Some(&mut *self.next)
     }
 }
 
-impl<T, F: Fn(&T) -> bool + Send + Sync> Collector<T> for Filter<F, T> {
+impl<T, F: Fn(&T) -> bool> Collector<T> for Filter<F, T> {
     fn push(&mut self, batch: &mut Batch<T>) -> Result<(), TaskError> {
         attribute(&self.name, || {
             batch.retain(|record| (self.predicate)(record))
@@ -108,15 +106,13 @@ impl<F, U: 'static> FlatMap<F, U> {
     }
 }
 
-impl<F: Send + Sync, U: Send + 'static> Control for FlatMap<F, U> {
+impl<F, U: 'static> Control for FlatMap<F, U> {
     fn downstream(&mut self) -> Option<&mut dyn Control> {
         Some(self.out.downstream())
     }
 }
 
-impl<T, U: Send + 'static, I: IntoIterator<Item = U>, F: Fn(T) -> I + Send + Sync> Collector<T>
-    for FlatMap<F, U>
-{
+impl<T, U: 'static, I: IntoIterator<Item = U>, F: Fn(T) -> I> Collector<T> for FlatMap<F, U> {
     fn push(&mut self, batch: &mut Batch<T>) -> Result<(), TaskError> {
         attribute(&self.name, || {
             for (record, timestamp) in batch.drain() {

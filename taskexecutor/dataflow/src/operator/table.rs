@@ -26,36 +26,44 @@ impl<K, V> Default for KeyTable<K, V> {
     }
 }
 
-impl<K: Eq, V> KeyTable<K, V> {
-    /// The value of a key, made if there is none.
-    pub(crate) fn get_or_insert_with(
-        &mut self,
-        hash: u64,
-        key: K,
-        make: impl FnOnce() -> V,
-    ) -> &mut V {
+impl<K: Eq + Clone, V> KeyTable<K, V> {
+    /// The place of a key, which gets a value if there is none. Places stay until the table is drained.
+    #[inline]
+    pub(crate) fn place(&mut self, hash: u64, key: &K, make: impl FnOnce() -> V) -> u32 {
         let Self { index, entries } = self;
         let found = index.find(hash, |&place| {
             let entry = &entries[place as usize];
-            entry.hash == hash && entry.key == key
+            entry.hash == hash && entry.key == *key
         });
-        let place = if let Some(&place) = found {
-            place as usize
-        } else {
-            let place = entries.len();
-            index.insert_unique(
-                hash,
-                u32::try_from(place).expect("a key group holds less than 2^32 keys"),
-                |&other| entries[other as usize].hash,
-            );
-            entries.push(Entry {
-                hash,
-                key,
-                value: make(),
-            });
-            place
-        };
-        &mut entries[place].value
+        if let Some(&place) = found {
+            return place;
+        }
+        let place = u32::try_from(entries.len()).expect("a key group holds less than 2^32 keys");
+        index.insert_unique(hash, place, |&other| entries[other as usize].hash);
+        entries.push(Entry {
+            hash,
+            key: key.clone(),
+            value: make(),
+        });
+        place
+    }
+
+    /// The value at a place.
+    #[inline]
+    pub(crate) fn value(&mut self, place: u32) -> &mut V {
+        &mut self.entries[place as usize].value
+    }
+
+    /// The value of a key, made if there is none.
+    #[inline]
+    pub(crate) fn get_or_insert_with(
+        &mut self,
+        hash: u64,
+        key: &K,
+        make: impl FnOnce() -> V,
+    ) -> &mut V {
+        let place = self.place(hash, key, make);
+        self.value(place)
     }
 
     /// Takes all out, in order of arrival, and keeps the memory.
@@ -75,7 +83,7 @@ mod tests {
     fn keys_come_out_in_the_order_they_came() {
         let mut table = KeyTable::default();
         for key in [5_u64, 3, 5, 9, 3, 1] {
-            *table.get_or_insert_with(key_hash(&key), key, || 0) += 1;
+            *table.get_or_insert_with(key_hash(&key), &key, || 0) += 1;
         }
         assert_eq!(
             table.drain().collect::<Vec<_>>(),
@@ -88,7 +96,7 @@ mod tests {
     fn keys_of_one_hash_stay_apart() {
         let mut table = KeyTable::default();
         for key in 0..1000 {
-            *table.get_or_insert_with(7, key, || 0) += key;
+            *table.get_or_insert_with(7, &key, || 0) += key;
         }
         assert!(table.drain().all(|(key, value)| key == value));
     }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use spindle_common::time::{EventTime, Watermark};
+use spindle_common::time::{EventTime, MonoTime, Watermark};
 
 use super::*;
 use crate::batch::{BATCH_RECORDS, Batch};
 use crate::collector::{Collector, Control};
 use crate::connector::{OperatorError, Sink};
+use crate::key::ByValue;
 use crate::task::TaskError;
 
 /// What an operator handed on.
@@ -22,7 +23,7 @@ enum Seen<T> {
 
 struct Tape<T>(Arc<Mutex<Vec<Seen<T>>>>);
 
-impl<T: Send> Control for Tape<T> {
+impl<T> Control for Tape<T> {
     fn downstream(&mut self) -> Option<&mut dyn Control> {
         None
     }
@@ -38,7 +39,7 @@ impl<T: Send> Control for Tape<T> {
     }
 }
 
-impl<T: Send> Collector<T> for Tape<T> {
+impl<T> Collector<T> for Tape<T> {
     fn push(&mut self, batch: &mut Batch<T>) -> Result<(), TaskError> {
         assert!(!batch.is_empty() && batch.len() <= BATCH_RECORDS);
         let seen = batch
@@ -51,7 +52,7 @@ impl<T: Send> Collector<T> for Tape<T> {
 
 type Seens<T> = Arc<Mutex<Vec<Seen<T>>>>;
 
-fn tape<T: Send + 'static>() -> (Box<dyn Collector<T>>, Seens<T>) {
+fn tape<T: 'static>() -> (Box<dyn Collector<T>>, Seens<T>) {
     let seen: Seens<T> = Arc::default();
     (Box::new(Tape(Arc::clone(&seen))), seen)
 }
@@ -63,23 +64,20 @@ fn context(subtask: u32, parallelism: u32) -> OperatorContext {
         parallelism,
         max_parallelism: 128,
         metrics: Arc::default(),
+        clock: Clock::new(|| MonoTime::ZERO, || EventTime(0)),
+        sides: SideOutputs::default(),
     }
 }
 
-type Count = (i64, u32, u64);
+type Counted = (i64, u32, u64);
 
-fn windows(context: &OperatorContext, size_ms: u64) -> (Box<dyn Collector<u32>>, Seens<Count>) {
+fn windows(context: &OperatorContext, size_ms: u64) -> (Box<dyn Collector<u32>>, Seens<Counted>) {
     let (next, seen) = tape();
-    let count = Fold::new(
-        || 0_u64,
-        |count: &mut u64, _: u32| *count += 1,
-        |count: &u64| *count,
-    );
     let operator = WindowOperator::new(
         context,
         TumblingWindows::of(Duration::from_millis(size_ms)),
-        Arc::new(|key: &u32| *key),
-        Arc::new(count),
+        Arc::new(ByValue(|key: &u32| *key)),
+        Arc::new(Count),
         Arc::new(|key: &u32, window: TimeWindow, count: u64| (window.start.0, *key, count)),
         next,
     );
@@ -218,7 +216,12 @@ proptest! {
     ) {
         let (next, seen) = tape();
         let sum = Reduce(|(key, a): (u8, u64), (_, b): (u8, u64)| (key, a + b));
-        let mut operator = RunningAggregate::new(&context(0, 1), Arc::new(|(key, _): &(u8, u64)| *key), Arc::new(sum), next);
+        let add = move |total: &mut Option<(u8, u64)>, record| {
+            sum.take(total, record);
+            sum.result(total)
+        };
+        let key = Arc::new(ByValue(|(key, _): &(u8, u64)| *key));
+        let mut operator = Scan::new(&context(0, 1), key, Arc::new(|| None), Arc::new(add), next);
         let mut sums = BTreeMap::<u8, u64>::new();
         let mut expected = Vec::new();
         for records in batches {

@@ -71,7 +71,7 @@ impl<F, T> AssignTimestamps<F, T> {
     }
 }
 
-impl<F: Send + Sync, T> Control for AssignTimestamps<F, T> {
+impl<F, T> Control for AssignTimestamps<F, T> {
     fn downstream(&mut self) -> Option<&mut dyn Control> {
         Some(&mut *self.next)
     }
@@ -85,7 +85,7 @@ impl<F: Send + Sync, T> Control for AssignTimestamps<F, T> {
     }
 }
 
-impl<T, F: Fn(&T) -> EventTime + Send + Sync> Collector<T> for AssignTimestamps<F, T> {
+impl<T, F: Fn(&T) -> EventTime> Collector<T> for AssignTimestamps<F, T> {
     fn push(&mut self, batch: &mut Batch<T>) -> Result<(), TaskError> {
         attribute(&self.name, || {
             batch.timestamps.clear();

@@ -7,7 +7,6 @@
 //! No timer is set for a key: a window fires as a whole, key group by key group. Emptied tables are used again.
 
 use std::collections::BTreeMap;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,9 +17,10 @@ use crate::attribution::attribute;
 use crate::batch::Batch;
 use crate::collector::{Collector, Control, Output};
 use crate::connector::OperatorError;
-use crate::key::KeySelector;
+use crate::key::{KeyScratch, KeySelector};
 use crate::operator::OperatorContext;
-use crate::operator::keyed::{AggregateFunction, Groups};
+use crate::operator::aggregate::AggregateFunction;
+use crate::operator::groups::Groups;
 use crate::operator::table::KeyTable;
 use crate::record::Key;
 use crate::task::{TaskError, TaskMetrics};
@@ -94,11 +94,10 @@ pub struct WindowOperator<K, T, A: AggregateFunction<T>, W, O> {
     groups: Groups<GroupWindows<K, A::Accumulator>>,
     open: BTreeMap<i64, Vec<u32>>,
     spare: Vec<KeyTable<K, A::Accumulator>>,
-    keys: Vec<(u64, K)>,
+    keys: KeyScratch<K>,
     watermark: Watermark,
     metrics: Arc<TaskMetrics>,
     out: Output<O>,
-    records: PhantomData<fn(T)>,
 }
 
 impl<K, T, A, W, O> WindowOperator<K, T, A, W, O>
@@ -106,7 +105,7 @@ where
     K: Key,
     A: AggregateFunction<T>,
     W: WindowFunction<K, A::Output, O>,
-    O: Send + 'static,
+    O: 'static,
 {
     /// The operator that folds with `function` by the keys of `selector`, makes its output with `window_function`, and feeds `next`.
     pub fn new(
@@ -126,11 +125,10 @@ where
             groups: Groups::of(context),
             open: BTreeMap::new(),
             spare: Vec::new(),
-            keys: Vec::new(),
+            keys: KeyScratch::default(),
             watermark: Watermark::MIN,
             metrics: Arc::clone(&context.metrics),
             out: Output::new(next),
-            records: PhantomData,
         }
     }
 
@@ -141,10 +139,9 @@ where
             ));
         }
         let mut late = 0;
-        self.keys.clear();
-        self.selector.keys(&batch.records, &mut self.keys);
-        let records = batch.records.drain(..).zip(batch.timestamps.drain(..));
-        for ((hash, key), (record, timestamp)) in self.keys.drain(..).zip(records) {
+        let (keys, hashes) = self.keys.select(&*self.selector, &batch.records);
+        let records = batch.records.iter().zip(&batch.timestamps);
+        for ((index, &hash), (record, &timestamp)) in hashes.iter().enumerate().zip(records) {
             let window = self.windows.window_of(timestamp);
             if window.max_timestamp() <= self.watermark.0 {
                 late += 1;
@@ -161,7 +158,8 @@ where
                     listed.push(place as u32);
                     self.spare.pop().unwrap_or_default()
                 });
-            let accumulator = table.get_or_insert_with(hash, key, || self.function.create());
+            let accumulator =
+                table.get_or_insert_with(hash, keys.get(index), || self.function.create());
             self.function.add(accumulator, record);
         }
         if late > 0 {
@@ -204,7 +202,7 @@ where
     K: Key,
     A: AggregateFunction<T>,
     W: WindowFunction<K, A::Output, O>,
-    O: Send + 'static,
+    O: 'static,
 {
     fn downstream(&mut self) -> Option<&mut dyn Control> {
         Some(self.out.downstream())
@@ -226,7 +224,7 @@ where
     K: Key,
     A: AggregateFunction<T>,
     W: WindowFunction<K, A::Output, O>,
-    O: Send + 'static,
+    O: 'static,
 {
     fn push(&mut self, batch: &mut Batch<T>) -> Result<(), TaskError> {
         let name = Arc::clone(&self.name);

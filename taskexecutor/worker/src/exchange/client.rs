@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::BytesMut;
 use spindle_common::id::ExecutionAttemptId;
+use spindle_dataflow::channel::Buffer;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
@@ -98,11 +99,17 @@ impl ClientConnection {
     /// What is wrong with it.
     fn handle(&self, frame: Frame) -> Result<(), String> {
         match frame {
-            Frame::Data { number, buffer } => {
+            Frame::Data {
+                number,
+                records,
+                bytes,
+            } => {
                 // A channel that was closed here may still be written to there.
                 let queue = lock(&self.state).channels.get(&number).cloned();
                 queue
-                    .map_or(Ok(()), |queue| queue.receive(buffer))
+                    .map_or(Ok(()), |queue| {
+                        queue.receive(Buffer::encoded(bytes, records))
+                    })
                     .map_err(|_| "it sent more than its credit".to_owned())
             }
             Frame::End { number } => {

@@ -11,7 +11,6 @@
 
 use bytes::{Buf as _, BytesMut};
 use spindle_common::id::{ExecutionAttemptId, JobId, JobVertexId};
-use spindle_dataflow::channel::Buffer;
 use spindle_rpc::data_plane::{Challenge, PROOF_BYTES, Proof};
 
 use super::ChannelId;
@@ -51,8 +50,12 @@ pub(crate) enum Frame {
     Credit { number: u32, credits: u32 },
     /// The consumer wants no more of it.
     Close { number: u32 },
-    /// A buffer.
-    Data { number: u32, buffer: Buffer },
+    /// A buffer with this many records.
+    Data {
+        number: u32,
+        records: u32,
+        bytes: Vec<u8>,
+    },
     /// That was all.
     End { number: u32 },
     /// The producer is gone before its end, or will not let itself be read.
@@ -128,11 +131,15 @@ impl Frame {
                 out.push(CLOSE);
                 put_u32(out, *number);
             }
-            Self::Data { number, buffer } => {
+            Self::Data {
+                number,
+                records,
+                bytes,
+            } => {
                 out.push(DATA);
                 put_u32(out, *number);
-                put_u32(out, buffer.records);
-                out.extend_from_slice(&buffer.bytes);
+                put_u32(out, *records);
+                out.extend_from_slice(bytes);
             }
             Self::End { number } => {
                 out.push(END);
@@ -262,7 +269,8 @@ impl Rest<'_> {
         let bytes = std::mem::take(&mut self.0).to_vec();
         Some(Frame::Data {
             number,
-            buffer: Buffer { bytes, records },
+            records,
+            bytes,
         })
     }
 
@@ -334,10 +342,8 @@ mod tests {
             Frame::Close { number: 7 },
             Frame::Data {
                 number: 7,
-                buffer: Buffer {
-                    bytes: b"abc".to_vec(),
-                    records: 2,
-                },
+                records: 2,
+                bytes: b"abc".to_vec(),
             },
             Frame::End { number: 7 },
             Frame::Failed {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use spindle_common::time::MonoTime;
-use spindle_dataflow::channel::{GateEvent, InputGate};
+use spindle_dataflow::channel::{Buffer, GateEvent, InputGate};
 use spindle_dataflow::task::TaskError;
 
 use super::client::ClientConnection;
@@ -158,6 +158,13 @@ impl Gate {
 impl InputGate for Gate {
     fn channels(&self) -> usize {
         self.channels.len()
+    }
+
+    fn recycle(&mut self, channel: usize, buffer: Buffer) {
+        let channel = &self.channels[channel];
+        if let Source::Local { .. } = channel.source {
+            channel.queue.recycle(buffer);
+        }
     }
 
     fn next(&mut self, until: Option<MonoTime>) -> Result<GateEvent, TaskError> {

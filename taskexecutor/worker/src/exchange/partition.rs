@@ -61,4 +61,12 @@ impl ResultPartition for Partition {
             self.signal.park(None);
         }
     }
+
+    fn is_local(&self, subpartition: usize) -> bool {
+        self.queues[subpartition].is_local()
+    }
+
+    fn recycled(&mut self, subpartition: usize) -> Option<Buffer> {
+        self.queues[subpartition].recycled()
+    }
 }

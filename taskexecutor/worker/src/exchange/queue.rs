@@ -60,6 +60,14 @@ impl ReadyList {
         }
     }
 
+    /// Whether the consumer is a task of this process.
+    const fn is_of_task(&self) -> bool {
+        match self.wake {
+            Wake::Task(_) => true,
+            Wake::Connection(_) => false,
+        }
+    }
+
     /// Waits to be woken. For connections.
     pub(crate) async fn woken(&self) {
         match &self.wake {
@@ -100,6 +108,9 @@ pub(crate) enum Taken {
     Lost(String),
 }
 
+/// Buffers that were read and wait for the producer: it takes one for each that it sends.
+const READ_BUFFERS: usize = 2;
+
 /// More buffers than credits were sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Overrun;
@@ -114,6 +125,8 @@ pub(crate) struct Queue {
 #[derive(Debug)]
 struct Inner {
     buffers: VecDeque<Buffer>,
+    /// What the consumer has read, to be filled again.
+    read: Vec<Buffer>,
     credits: u32,
     available: u32,
     producer: Producer,
@@ -149,6 +162,7 @@ impl Queue {
         Self {
             inner: Mutex::new(Inner {
                 buffers: VecDeque::new(),
+                read: Vec::new(),
                 credits,
                 available: credits,
                 producer: Producer::Absent,
@@ -250,6 +264,27 @@ impl Queue {
         if let Some(signal) = waiting {
             signal.wake();
         }
+    }
+
+    /// Whether the consumer is known, and a task of this process.
+    pub(crate) fn is_local(&self) -> bool {
+        match &self.lock().consumer {
+            Consumer::Reading { ready, .. } => ready.is_of_task(),
+            Consumer::Absent | Consumer::Gone { .. } => false,
+        }
+    }
+
+    /// Gives a buffer that was read back to the producer; a few are kept.
+    pub(crate) fn recycle(&self, buffer: Buffer) {
+        let mut inner = self.lock();
+        if inner.read.len() < READ_BUFFERS {
+            inner.read.push(buffer);
+        }
+    }
+
+    /// A buffer that was read.
+    pub(crate) fn recycled(&self) -> Option<Buffer> {
+        self.lock().read.pop()
     }
 
     /// The producer has sent all it ever will.
@@ -354,10 +389,7 @@ mod tests {
     }
 
     fn buffer(byte: u8) -> Buffer {
-        Buffer {
-            bytes: vec![byte],
-            records: 1,
-        }
+        Buffer::encoded(vec![byte], 1)
     }
 
     fn channel(credits: u32) -> (Queue, Arc<ReadyList>, Arc<Signal>) {

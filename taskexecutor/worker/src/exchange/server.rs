@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use spindle_dataflow::channel::Buffer;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -208,7 +209,13 @@ impl Connection {
                     if more {
                         self.ready.push_back_quietly(number);
                     }
-                    Frame::Data { number, buffer }.encode(out);
+                    let Buffer { records, bytes, .. } = buffer;
+                    Frame::Data {
+                        number,
+                        records,
+                        bytes,
+                    }
+                    .encode(out);
                 }
                 Taken::Empty => {}
                 Taken::End => {

@@ -89,19 +89,13 @@ impl Task for Numbers {
         let partition = &mut self.context.partitions[0];
         if self.next == self.count {
             for index in 0..partition.subpartitions() {
-                partition.emit(
-                    index,
-                    Buffer {
-                        bytes: b"end".to_vec(),
-                        records: 0,
-                    },
-                )?;
+                partition.emit(index, Buffer::encoded(b"end".to_vec(), 0))?;
             }
             return Ok(Step::Finished);
         }
         let index = usize::try_from(self.next).unwrap() % partition.subpartitions();
         let bytes = self.next.to_le_bytes().to_vec();
-        partition.emit(index, Buffer { bytes, records: 1 })?;
+        partition.emit(index, Buffer::encoded(bytes, 1))?;
         self.emitted.fetch_add(1, Ordering::SeqCst);
         self.context
             .metrics
@@ -134,7 +128,7 @@ impl Sum {
     pub(crate) fn factory(watch: impl Fn() + Send + Sync + 'static) -> Arc<dyn TaskFactory> {
         let watch: Arc<dyn Fn() + Send + Sync> = Arc::new(watch);
         Arc::new(Make(move |context: TaskContext| {
-            let open = context.gates[0].channels();
+            let open = context.channels.iter().sum();
             let watch = Arc::clone(&watch);
             Ok(Box::new(Self {
                 context,
@@ -150,7 +144,8 @@ impl Sum {
 impl Task for Sum {
     fn step(&mut self) -> Result<Step, TaskError> {
         (self.watch)();
-        match self.context.gates[0].next(None)? {
+        let gate = self.context.gate.as_mut().expect("a sum reads a gate");
+        match gate.next(None)? {
             GateEvent::Woken => {}
             GateEvent::Buffer(_, buffer) if buffer.bytes == b"end" => self.open -= 1,
             GateEvent::Buffer(channel, buffer) => {

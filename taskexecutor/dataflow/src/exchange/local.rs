@@ -1,0 +1,67 @@
+//! Elements on their way to a task of the same process, not encoded: for records that own no memory of their own.
+//!
+//! Memory freed by another thread than took it is the dearest thing there is in an exchange, so records that own some are
+//! encoded here too ([`moves_as_is`]).
+
+use crate::batch::Batch;
+use crate::exchange::codec::{BUFFER_BYTES, BUFFER_RECORDS, Event};
+
+/// Whether records of this type go to a task of the same process as they are.
+pub(crate) const fn moves_as_is<T>() -> bool {
+    !std::mem::needs_drop::<T>()
+}
+
+/// Records, and what flows between them.
+#[derive(Debug)]
+pub struct LocalElements<T> {
+    /// The records.
+    pub batch: Batch<T>,
+    /// Each behind this many of the records. In order.
+    pub events: Vec<(usize, Event)>,
+}
+
+impl<T> Default for LocalElements<T> {
+    fn default() -> Self {
+        Self {
+            batch: Batch::new(),
+            events: Vec::new(),
+        }
+    }
+}
+
+impl<T> LocalElements<T> {
+    /// Records that make it full: as many bytes as an encoded buffer has, with their event times.
+    const RECORDS: usize = {
+        let records = BUFFER_BYTES / (size_of::<T>() + 8);
+        if records == 0 {
+            1
+        } else if records > BUFFER_RECORDS as usize {
+            BUFFER_RECORDS as usize
+        } else {
+            records
+        }
+    };
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.batch.is_empty() && self.events.is_empty()
+    }
+
+    #[inline]
+    pub(crate) const fn is_full(&self) -> bool {
+        self.batch.len() >= Self::RECORDS || self.events.len() >= BUFFER_BYTES / 16
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.events.push((self.batch.len(), event));
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.batch.clear();
+        self.events.clear();
+    }
+
+    /// Bytes that the records take.
+    pub(crate) const fn size(&self) -> usize {
+        self.batch.records.len() * size_of::<T>() + self.batch.timestamps.len() * 8
+    }
+}
