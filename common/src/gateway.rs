@@ -153,6 +153,12 @@ pub struct TaskMetricsSnapshot {
     pub bytes_out: u64,
     /// Records dropped because they came after their window had been closed.
     pub late_records_dropped: u64,
+    /// Milliseconds in which it worked. Flink derives `busyTimeMsPerSecond` from it; so does the JobManager, from two reports.
+    pub busy_ms: u64,
+    /// Milliseconds in which it waited for input. Flink: `idleTimeMsPerSecond`.
+    pub idle_ms: u64,
+    /// Milliseconds in which it waited for those that it gives records to. Flink: `backPressuredTimeMsPerSecond`.
+    pub backpressured_ms: u64,
     /// The task's watermark, in milliseconds since the epoch, once it has one.
     pub watermark_ms: Option<i64>,
     /// Share of a bounded source's input that was read, 0 to 1; absent for tasks that are no bounded source.

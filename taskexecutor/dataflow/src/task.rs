@@ -161,6 +161,12 @@ pub struct TaskMetrics {
     pub bytes_out: AtomicU64,
     /// Records dropped because their window was closed.
     pub late_records_dropped: AtomicU64,
+    /// Milliseconds in which it worked.
+    pub busy_ms: AtomicU64,
+    /// Milliseconds in which it waited for input.
+    pub idle_ms: AtomicU64,
+    /// Milliseconds in which it waited for credit or for room in a queue of its output.
+    pub backpressured_ms: AtomicU64,
     /// Milliseconds since the epoch; `i64::MIN` before the first.
     pub watermark_ms: AtomicI64,
     /// Share of a bounded source's input that was read, in millionths; `u64::MAX` when there is no such thing.
@@ -175,6 +181,9 @@ impl Default for TaskMetrics {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             late_records_dropped: AtomicU64::new(0),
+            busy_ms: AtomicU64::new(0),
+            idle_ms: AtomicU64::new(0),
+            backpressured_ms: AtomicU64::new(0),
             watermark_ms: AtomicI64::new(i64::MIN),
             progress_millionths: AtomicU64::new(u64::MAX),
         }
@@ -192,6 +201,9 @@ impl TaskMetrics {
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
             bytes_out: self.bytes_out.load(Ordering::Relaxed),
             late_records_dropped: self.late_records_dropped.load(Ordering::Relaxed),
+            busy_ms: self.busy_ms.load(Ordering::Relaxed),
+            idle_ms: self.idle_ms.load(Ordering::Relaxed),
+            backpressured_ms: self.backpressured_ms.load(Ordering::Relaxed),
             watermark_ms: (watermark != i64::MIN).then_some(watermark),
             progress: (progress != u64::MAX).then_some(progress as f64 / 1e6),
         }

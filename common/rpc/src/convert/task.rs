@@ -113,6 +113,9 @@ impl From<TaskMetricsSnapshot> for proto::TaskMetrics {
             bytes_in: metrics.bytes_in,
             bytes_out: metrics.bytes_out,
             late_records_dropped: metrics.late_records_dropped,
+            busy_ms: metrics.busy_ms,
+            idle_ms: metrics.idle_ms,
+            backpressured_ms: metrics.backpressured_ms,
             watermark_ms: metrics.watermark_ms,
             progress: metrics.progress,
         }
@@ -138,6 +141,9 @@ impl TryFrom<proto::TaskMetrics> for TaskMetricsSnapshot {
             bytes_in: metrics.bytes_in,
             bytes_out: metrics.bytes_out,
             late_records_dropped: metrics.late_records_dropped,
+            busy_ms: metrics.busy_ms,
+            idle_ms: metrics.idle_ms,
+            backpressured_ms: metrics.backpressured_ms,
             watermark_ms: metrics.watermark_ms,
             progress: metrics.progress,
         })

@@ -68,13 +68,16 @@ fn state() -> impl Strategy<Value = ExecutionState> {
 }
 
 fn metrics() -> impl Strategy<Value = TaskMetricsSnapshot> {
-    (any::<[u64; 5]>(), of(any::<i64>()), of(0.0..=1.0)).prop_map(|(n, watermark_ms, progress)| {
+    (any::<[u64; 8]>(), of(any::<i64>()), of(0.0..=1.0)).prop_map(|(n, watermark_ms, progress)| {
         TaskMetricsSnapshot {
             records_in: n[0],
             records_out: n[1],
             bytes_in: n[2],
             bytes_out: n[3],
             late_records_dropped: n[4],
+            busy_ms: n[5],
+            idle_ms: n[6],
+            backpressured_ms: n[7],
             watermark_ms,
             progress,
         }
