@@ -175,11 +175,13 @@ impl Graph {
     /// The exchange that really is between a node and one that it reads.
     fn exchange(&self, node: NodeId, from: &Upstream) -> Exchange {
         let (producers, consumers) = (self.parallelism_of(from.node), self.parallelism_of(node));
-        match &from.exchange {
-            _ if producers == 1 && consumers == 1 => Exchange::Forward,
-            Exchange::Forward if producers != consumers => Exchange::Rebalance,
-            exchange => exchange.clone(),
+        if producers == 1 && consumers == 1 {
+            return Exchange::Forward;
         }
+        if from.exchange.partitioning() == Partitioning::Forward && producers != consumers {
+            return Exchange::Rebalance;
+        }
+        from.exchange.clone()
     }
 
     /// The operator that a node shares its thread with, if there is one: the one it reads.
@@ -189,18 +191,9 @@ impl Graph {
             return None;
         };
         let from = &self.nodes[only.from.node];
-        let forward = match self.exchange(node, &only.from) {
-            Exchange::Forward => true,
-            Exchange::Rebalance
-            | Exchange::Rescale
-            | Exchange::Shuffle
-            | Exchange::Broadcast
-            | Exchange::Global
-            | Exchange::Hash(_)
-            | Exchange::Custom(_) => false,
-        };
+        let exchange = self.exchange(node, &only.from);
         let chains = self.chaining
-            && forward
+            && exchange.partitioning() == Partitioning::Forward
             && it.chaining == Chaining::Always
             && from.chaining != Chaining::Never
             && self.max_parallelism_of(node) == self.max_parallelism_of(only.from.node);

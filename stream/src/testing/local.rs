@@ -266,7 +266,7 @@ fn deploy(dataflow: &Dataflow, failed: &Arc<AtomicBool>) -> Vec<Subtask> {
                     let at = (std::ptr::from_ref(*edge), producer);
                     senders
                         .entry(at)
-                        .or_insert_with(Vec::new)
+                        .or_default()
                         .push((channel, sender.clone()));
                     channel += 1;
                 }

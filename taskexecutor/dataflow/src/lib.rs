@@ -15,5 +15,6 @@ pub mod key;
 pub mod operator;
 pub mod record;
 pub mod task;
+mod task_time;
 
 pub use attribution::current_operator;

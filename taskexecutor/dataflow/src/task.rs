@@ -12,6 +12,8 @@ use spindle_common::job_graph::{JobGraph, SourceSplit};
 use crate::chain::Clock;
 use crate::channel::{InputGate, ResultPartition};
 
+pub use crate::task_time::{TaskTime, TimeTotals, Waiting};
+
 /// A program's dataflow: the graph as submitted, and for each of its vertices what makes a task of it.
 #[derive(Clone)]
 pub struct Dataflow {
@@ -149,7 +151,6 @@ impl TaskError {
 }
 
 /// The counters of a task, written by its thread and read by the worker's reporter.
-#[derive(Debug)]
 pub struct TaskMetrics {
     /// Records taken from gates, or read by a source.
     pub records_in: AtomicU64,
@@ -161,12 +162,8 @@ pub struct TaskMetrics {
     pub bytes_out: AtomicU64,
     /// Records dropped because their window was closed.
     pub late_records_dropped: AtomicU64,
-    /// Milliseconds in which it worked.
-    pub busy_ms: AtomicU64,
-    /// Milliseconds in which it waited for input.
-    pub idle_ms: AtomicU64,
-    /// Milliseconds in which it waited for credit or for room in a queue of its output.
-    pub backpressured_ms: AtomicU64,
+    /// How it spends its time.
+    pub time: TaskTime,
     /// Milliseconds since the epoch; `i64::MIN` before the first.
     pub watermark_ms: AtomicI64,
     /// Share of a bounded source's input that was read, in millionths; `u64::MAX` when there is no such thing.
@@ -181,9 +178,7 @@ impl Default for TaskMetrics {
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             late_records_dropped: AtomicU64::new(0),
-            busy_ms: AtomicU64::new(0),
-            idle_ms: AtomicU64::new(0),
-            backpressured_ms: AtomicU64::new(0),
+            time: TaskTime::new(None),
             watermark_ms: AtomicI64::new(i64::MIN),
             progress_millionths: AtomicU64::new(u64::MAX),
         }
@@ -191,19 +186,29 @@ impl Default for TaskMetrics {
 }
 
 impl TaskMetrics {
+    /// Counters that measure times by this clock.
+    pub fn timed(clock: Clock) -> Self {
+        Self {
+            time: TaskTime::new(Some(clock)),
+            ..Self::default()
+        }
+    }
+
     /// The counters at this moment.
     pub fn snapshot(&self) -> TaskMetricsSnapshot {
         let watermark = self.watermark_ms.load(Ordering::Relaxed);
         let progress = self.progress_millionths.load(Ordering::Relaxed);
+        let time = self.time.totals();
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         TaskMetricsSnapshot {
             records_in: self.records_in.load(Ordering::Relaxed),
             records_out: self.records_out.load(Ordering::Relaxed),
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
             bytes_out: self.bytes_out.load(Ordering::Relaxed),
             late_records_dropped: self.late_records_dropped.load(Ordering::Relaxed),
-            busy_ms: self.busy_ms.load(Ordering::Relaxed),
-            idle_ms: self.idle_ms.load(Ordering::Relaxed),
-            backpressured_ms: self.backpressured_ms.load(Ordering::Relaxed),
+            busy_ms: millis(time.busy),
+            idle_ms: millis(time.idle),
+            backpressured_ms: millis(time.backpressured),
             watermark_ms: (watermark != i64::MIN).then_some(watermark),
             progress: (progress != u64::MAX).then_some(progress as f64 / 1e6),
         }

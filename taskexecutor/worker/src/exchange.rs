@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use spindle_common::gateway::{InputGateDescriptor, ResultPartitionDescriptor};
 use spindle_common::id::ExecutionAttemptId;
-use spindle_dataflow::task::TaskError;
+use spindle_dataflow::task::{TaskError, TaskMetrics};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -99,6 +99,7 @@ impl Exchange {
         consumer: ExecutionAttemptId,
         inputs: &[InputGateDescriptor],
         signal: &Arc<Signal>,
+        metrics: &Arc<TaskMetrics>,
     ) -> Option<Gate> {
         if inputs.is_empty() {
             return None;
@@ -142,7 +143,13 @@ impl Exchange {
             }
         });
         let channels = channels.collect();
-        Some(Gate::new(channels, ready, Arc::clone(signal), self.limits))
+        Some(Gate::new(
+            channels,
+            ready,
+            Arc::clone(signal),
+            Arc::clone(metrics),
+            self.limits,
+        ))
     }
 
     /// The producer's end of all its edges.
@@ -151,11 +158,15 @@ impl Exchange {
         producer: ExecutionAttemptId,
         outputs: &[ResultPartitionDescriptor],
         signal: &Arc<Signal>,
+        metrics: &Arc<TaskMetrics>,
     ) -> Vec<Partition> {
         let edges = self.registry.register(producer, outputs);
         edges
             .into_iter()
-            .map(|queues| Partition::new(queues, Arc::clone(signal), self.limits.grace))
+            .map(|queues| {
+                let (signal, metrics) = (Arc::clone(signal), Arc::clone(metrics));
+                Partition::new(queues, signal, metrics, self.limits.grace)
+            })
             .collect()
     }
 

@@ -34,6 +34,7 @@ impl TaskThread {
     /// Runs the task on the calling thread.
     pub(crate) fn run(self, context: TaskContext) {
         self.signal.attach();
+        self.metrics.time.begin();
         self.report(ExecutionState::Initializing, None, Vec::new());
         let built = if self.signal.is_cancelled() {
             drop(context);
@@ -98,6 +99,7 @@ impl TaskThread {
     /// Tells the end. A failure is told before the neighbours can notice it, so that they do not tell theirs first; a task that was
     /// cancelled or finished has let go of everything when it says so.
     fn end(self, outcome: Outcome, task: Option<Box<dyn Task>>) {
+        self.metrics.time.end();
         let counters = TaskReport {
             job: self.job,
             execution: self.execution,

@@ -169,7 +169,7 @@ impl Inner {
             return self.refuse(&deployment, FailureClass::FailJob, message);
         };
         let signal = Arc::new(Signal::default());
-        let metrics = Arc::new(TaskMetrics::default());
+        let metrics = Arc::new(TaskMetrics::timed(clock(self.epoch)));
         {
             let mut tasks = lock(&self.tasks);
             if tasks.contains_key(&execution) {
@@ -214,7 +214,7 @@ impl Inner {
             splits: deployment.splits.clone(),
             gate: self
                 .exchange
-                .gate(execution, &deployment.inputs, &signal)
+                .gate(execution, &deployment.inputs, &signal, &metrics)
                 .map(|gate| Box::new(gate) as Box<dyn InputGate>),
             channels: deployment
                 .inputs
@@ -223,7 +223,7 @@ impl Inner {
                 .collect(),
             partitions: self
                 .exchange
-                .partitions(execution, &deployment.outputs, &signal)
+                .partitions(execution, &deployment.outputs, &signal, &metrics)
                 .into_iter()
                 .map(|partition| Box::new(partition) as Box<dyn ResultPartition>)
                 .collect(),

@@ -9,7 +9,7 @@ use crate::attribution::attribute;
 use crate::batch::Batch;
 use crate::collector::Collector;
 use crate::connector::{SourceReader, SourceStatus};
-use crate::task::{Step, Task, TaskError, TaskMetrics};
+use crate::task::{Step, Task, TaskError, TaskMetrics, Waiting};
 
 /// A task that reads a source.
 pub struct SourceTask<T> {
@@ -68,12 +68,16 @@ impl<T> Task for SourceTask<T> {
             return Ok(step);
         }
         self.batch.clear();
+        let before = self.chain.clock.now();
         let status = attribute(&self.name, || self.reader.read(&mut self.batch))
             .map_err(|error| error.of(&self.name))?;
         self.count();
         if !self.batch.is_empty() {
             self.first.push(&mut self.batch)?;
             self.chain.touch();
+        } else {
+            let waited = self.chain.clock.now().since(before);
+            self.chain.metrics.time.add(Waiting::Input, waited);
         }
         match status {
             SourceStatus::More => {

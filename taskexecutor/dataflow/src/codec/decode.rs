@@ -90,7 +90,7 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
 
     fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Malformed> {
         let code = u32::from_le_bytes(self.fixed("char")?);
-        let char = char::from_u32(code).ok_or(Malformed::Value(u64::from(code), "char"))?;
+        let char = char::from_u32(code).ok_or_else(|| Malformed::Value(u64::from(code), "char"))?;
         visitor.visit_char(char)
     }
 
@@ -255,7 +255,7 @@ impl<'de> de::MapAccess<'de> for Elements<'_, 'de> {
     }
 }
 
-impl<'a, 'de> de::EnumAccess<'de> for &'a mut Decoder<'de> {
+impl<'de> de::EnumAccess<'de> for &mut Decoder<'de> {
     type Error = Malformed;
     type Variant = Self;
 

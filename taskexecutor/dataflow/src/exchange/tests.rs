@@ -308,10 +308,12 @@ fn a_record_too_large_to_travel_is_refused_with_its_size() {
     assert!(error.to_string().contains("is the most"), "{error}");
 }
 
+type Shared = Arc<Mutex<Vec<Buffer>>>;
+
 /// Keeps what is emitted to the one consumer, which is in the same process, and gives buffers back.
 struct Local {
-    kept: Arc<Mutex<Vec<Buffer>>>,
-    read: Arc<Mutex<Vec<Buffer>>>,
+    kept: Shared,
+    read: Shared,
 }
 
 impl ResultPartition for Local {
@@ -335,7 +337,7 @@ impl ResultPartition for Local {
 
 #[test]
 fn plain_records_go_to_a_task_of_the_same_process_as_they_are_and_texts_encoded() {
-    let (kept, read): (Arc<Mutex<Vec<Buffer>>>, Arc<Mutex<Vec<Buffer>>>) = Default::default();
+    let (kept, read): (Shared, Shared) = Default::default();
     let local = || {
         Box::new(Local {
             kept: Arc::clone(&kept),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use spindle_common::time::MonoTime;
 use spindle_dataflow::channel::{Buffer, GateEvent, InputGate};
-use spindle_dataflow::task::TaskError;
+use spindle_dataflow::task::{TaskError, TaskMetrics, Waiting};
 
 use super::client::ClientConnection;
 use super::queue::{Peer, Queue, ReadyList, Taken};
@@ -13,12 +13,12 @@ use super::registry::Registry;
 use super::{ChannelId, Limits, after_loss};
 use crate::signal::Signal;
 
-/// Channels from the producers of one edge. Dropping it tells producers that have more.
-#[derive(Debug)]
+/// Channels from the producers of all edges that feed a task. Dropping it tells producers that have more.
 pub(crate) struct Gate {
     channels: Vec<Channel>,
     ready: Arc<ReadyList>,
     signal: Arc<Signal>,
+    metrics: Arc<TaskMetrics>,
     limits: Limits,
 }
 
@@ -113,16 +113,18 @@ impl Channel {
 }
 
 impl Gate {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         channels: Vec<Channel>,
         ready: Arc<ReadyList>,
         signal: Arc<Signal>,
+        metrics: Arc<TaskMetrics>,
         limits: Limits,
     ) -> Self {
         Self {
             channels,
             ready,
             signal,
+            metrics,
             limits,
         }
     }
@@ -190,7 +192,10 @@ impl InputGate for Gate {
                         reason,
                     });
                 }
-                Some(_) | None => self.signal.park(until),
+                Some(_) | None => self
+                    .metrics
+                    .time
+                    .wait(Waiting::Input, || self.signal.park(until)),
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use spindle_common::execution::FailureClass;
 use spindle_dataflow::channel::{Buffer, ResultPartition};
-use spindle_dataflow::task::TaskError;
+use spindle_dataflow::task::{TaskError, TaskMetrics, Waiting};
 
 use super::after_loss;
 use super::frame::MAX_BUFFER;
@@ -13,18 +13,24 @@ use super::queue::{Offer, Queue};
 use crate::signal::Signal;
 
 /// Channels to the consumers of one edge. Whether it ended well is for the registry to be told.
-#[derive(Debug)]
 pub(crate) struct Partition {
     queues: Vec<Arc<Queue>>,
     signal: Arc<Signal>,
+    metrics: Arc<TaskMetrics>,
     grace: Duration,
 }
 
 impl Partition {
-    pub(crate) const fn new(queues: Vec<Arc<Queue>>, signal: Arc<Signal>, grace: Duration) -> Self {
+    pub(crate) const fn new(
+        queues: Vec<Arc<Queue>>,
+        signal: Arc<Signal>,
+        metrics: Arc<TaskMetrics>,
+        grace: Duration,
+    ) -> Self {
         Self {
             queues,
             signal,
+            metrics,
             grace,
         }
     }
@@ -58,7 +64,9 @@ impl ResultPartition for Partition {
                     return Err(after_loss(&self.signal, self.grace, &peer, reason));
                 }
             }
-            self.signal.park(None);
+            self.metrics
+                .time
+                .wait(Waiting::Output, || self.signal.park(None));
         }
     }
 

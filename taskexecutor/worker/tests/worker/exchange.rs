@@ -117,6 +117,22 @@ async fn a_task_that_waits_for_credit_or_for_input_can_be_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn time_without_credit_is_back_pressure_and_time_without_input_is_idle() {
+    let (_, flow) = numbers(1000);
+    let mut host = Host::start(&flow);
+    host.produce(0, 1);
+    host.consume(1, &[&host]);
+    host.counted(producer(0), |counters| {
+        counters.backpressured_ms > 40 && counters.idle_ms == 0
+    })
+    .await;
+    host.counted(consumer(1), |counters| {
+        counters.idle_ms > 40 && counters.backpressured_ms == 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_whose_producer_is_lost_fails_naming_it() {
     let (_, flow) = numbers(u64::MAX);
     let (a, mut b) = (Host::start(&flow), Host::start(&flow));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use spindle_common::execution::ExecutionState;
 use spindle_common::gateway::{
     FromWorker, InputChannelDescriptor, InputGateDescriptor, ResultPartitionDescriptor,
-    TaskDeployment, TaskStateUpdate, ToWorker,
+    TaskDeployment, TaskMetricsSnapshot, TaskStateUpdate, ToWorker,
 };
 use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId, JobVertexId};
 use spindle_common::job_graph::{
@@ -229,6 +229,7 @@ impl Host {
         let config = WorkerConfig {
             credits: CREDITS,
             peer_loss_grace,
+            report_interval: Duration::from_millis(20),
             ..WorkerConfig::new(job(), "127.0.0.1".to_owned(), secret)
         };
         let (worker, reports) =
@@ -324,6 +325,26 @@ impl Host {
                     "waiting for {state:?} of {execution}, got {other:?}; before: {:?}",
                     self.updates
                 ),
+            }
+        }
+    }
+
+    /// Waits for the counters of a task to satisfy a condition.
+    pub(crate) async fn counted(
+        &mut self,
+        execution: ExecutionAttemptId,
+        condition: impl Fn(&TaskMetricsSnapshot) -> bool,
+    ) {
+        loop {
+            match timeout(PATIENCE, self.reports.recv()).await {
+                Ok(Some(FromWorker::TaskState(update))) => self.updates.push(update),
+                Ok(Some(FromWorker::Report(tasks))) => {
+                    let mut mine = tasks.iter().filter(|task| task.execution == execution);
+                    if mine.any(|task| condition(&task.metrics)) {
+                        return;
+                    }
+                }
+                other => panic!("waiting for counters of {execution}, got {other:?}"),
             }
         }
     }
