@@ -107,6 +107,9 @@ pub(crate) fn describe_job(
     let config = Config::from_pairs(config).map_err(|error| NoDataflow::usage(report(&error)))?;
     let mut env = StreamEnvironment::new(config.get(&options::PARALLELISM), io);
     env.set_max_parallelism(config.get(&options::MAX_PARALLELISM));
+    if !config.get(&options::OPERATOR_CHAINING) {
+        env.disable_operator_chaining();
+    }
     describe(&mut env).map_err(|error| NoDataflow::usage(report(&*error)))?;
     let name = config
         .get(&options::PIPELINE_NAME)

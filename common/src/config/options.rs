@@ -71,6 +71,10 @@ options! {
             kind: COUNT, default: Some("128"), unit: "key groups", flink: true,
             doc: "Number of key groups, and so the limit to which a keyed operator can be scaled. State keeps it: do not change it for a job that is to be restored.",
         }
+        OPERATOR_CHAINING: bool = "pipeline.operator-chaining.enabled" {
+            kind: Kind::Bool, default: Some("true"), unit: "", flink: true,
+            doc: "Whether operators that need no exchange between them share a thread.",
+        }
         EXECUTION_TARGET: ExecutionTarget = "execution.target" {
             kind: Kind::Enum(ExecutionTarget::WORDS), default: Some("local"), unit: "", flink: true,
             doc: "Where the job runs.",

@@ -70,8 +70,12 @@ impl<K: Key, T, F: Fn(&T) -> &K + Send + Sync> KeySelector<K, T> for ByRef<F> {
         hashes: &mut Vec<u64>,
         _: &'a mut Vec<K>,
     ) -> Keys<'a, K> {
-        let keys: Vec<&K> = records.iter().map(&self.0).collect();
-        hashes.extend(keys.iter().map(|key| key_hash(*key)));
+        let mut keys = Vec::with_capacity(records.len());
+        hashes.extend(records.iter().map(|record| {
+            let key = (self.0)(record);
+            keys.push(key);
+            key_hash(key)
+        }));
         Keys::Parts(keys)
     }
 
