@@ -5,7 +5,7 @@ use std::sync::Arc;
 use spindle_dataflow::exchange::{HashPartitioner, Partitioner};
 use spindle_dataflow::key::KeySelector;
 use spindle_dataflow::operator::{
-    AggregateFunction, Reduce, Scan, TimeWindow, TumblingWindows, WindowOperator,
+    AggregateFunction, Reduce, RunningAggregate, Scan, TimeWindow, TumblingWindows, WindowOperator,
 };
 use spindle_dataflow::record::{Key, Record};
 
@@ -124,13 +124,15 @@ impl<K: Key, T: Record> KeyedStream<K, T> {
         name: &str,
         function: A,
     ) -> DataStream<A::Output> {
-        let function = Arc::new(function);
-        let creator = Arc::clone(&function);
-        let add = move |accumulator: &mut A::Accumulator, record| {
-            function.take(accumulator, record);
-            function.result(accumulator)
-        };
-        self.scan(move || creator.create(), add).name(name)
+        let (selector, function) = (self.selector(), Arc::new(function));
+        self.stream.read_by(name, move |context, next| {
+            Box::new(RunningAggregate::new(
+                context,
+                Arc::clone(&selector),
+                Arc::clone(&function),
+                next,
+            ))
+        })
     }
 
     /// Divides each key's records into windows of event time.

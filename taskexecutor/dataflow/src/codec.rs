@@ -16,6 +16,7 @@ mod decode;
 mod encode;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use serde::Serialize;
 use serde::de::{Deserialize, DeserializeOwned};

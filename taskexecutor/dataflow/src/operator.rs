@@ -18,7 +18,7 @@ mod time;
 mod window;
 
 pub use aggregate::{AggregateFunction, Count, Fold, MaxBy, Reduce};
-pub use keyed::Scan;
+pub use keyed::{RunningAggregate, Scan};
 pub use sink::SinkOperator;
 pub use stateless::{Filter, FlatMap, Map};
 pub use time::{AssignTimestamps, WatermarkStrategy};

@@ -4,6 +4,7 @@ use serde::de::value::U32Deserializer;
 use serde::de::{self, DeserializeSeed, IntoDeserializer as _, Visitor};
 
 use super::Malformed;
+use super::text::text;
 
 /// Takes from the beginning of a slice.
 pub(super) struct Decoder<'de> {
@@ -96,8 +97,7 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
 
     #[inline]
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Malformed> {
-        let text = std::str::from_utf8(self.text_bytes()?).map_err(|_| Malformed::Utf8)?;
-        visitor.visit_borrowed_str(text)
+        visitor.visit_borrowed_str(text(self.text_bytes()?)?)
     }
 
     #[inline]

@@ -11,6 +11,10 @@ pub trait AggregateFunction<T>: Send + Sync + 'static {
     /// What comes out.
     type Output: 'static;
 
+    /// Whether [`Self::take`] is better than [`Self::add`], as it is for a function that keeps whole records. What is not taken
+    /// lends its memory to the records that come after it.
+    const TAKES: bool = false;
+
     /// The accumulator of no records.
     fn create(&self) -> Self::Accumulator;
 
@@ -88,6 +92,8 @@ pub struct Reduce<F>(pub F);
 impl<T: Record, F: Fn(T, T) -> T + Send + Sync + 'static> AggregateFunction<T> for Reduce<F> {
     type Accumulator = Option<T>;
     type Output = T;
+
+    const TAKES: bool = true;
 
     fn create(&self) -> Option<T> {
         None

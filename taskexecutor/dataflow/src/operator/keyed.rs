@@ -7,22 +7,54 @@ use crate::batch::Batch;
 use crate::collector::{Collector, Control, Output};
 use crate::key::{KeyScratch, KeySelector};
 use crate::operator::OperatorContext;
+use crate::operator::aggregate::AggregateFunction;
 use crate::operator::groups::Groups;
 use crate::operator::table::KeyTable;
 use crate::record::Key;
 use crate::task::TaskError;
 
+/// A value for each key, and where those of a batch's records are.
+struct RunningValues<K, T, V> {
+    name: Arc<str>,
+    selector: Arc<dyn KeySelector<K, T>>,
+    groups: Groups<KeyTable<K, V>>,
+    keys: KeyScratch<K>,
+    /// By record: which of the groups, and the place in it.
+    places: Vec<(u32, u32)>,
+}
+
+impl<K: Key, T, V> RunningValues<K, T, V> {
+    fn new(context: &OperatorContext, selector: Arc<dyn KeySelector<K, T>>) -> Self {
+        Self {
+            name: Arc::clone(&context.name),
+            selector,
+            groups: Groups::of(context),
+            keys: KeyScratch::default(),
+            places: Vec::new(),
+        }
+    }
+
+    /// Finds the places of these records; new keys begin with `create`. All of them first, and only then the values: the look-ups of
+    /// a batch do not wait for each other.
+    fn find(&mut self, records: &[T], create: impl Fn() -> V) -> Result<(), TaskError> {
+        let (keys, hashes) = self.keys.select(&*self.selector, records);
+        self.places.clear();
+        for (index, &hash) in hashes.iter().enumerate() {
+            let group = self.groups.place(hash).map_err(|e| e.of(&self.name))?;
+            let table = self.groups.at(group);
+            let place = table.place(hash, keys.get(index), &create);
+            self.places.push((group as u32, place));
+        }
+        Ok(())
+    }
+}
+
 /// Hands on one record for each, made from it and the value of its key, which the function may change. The event time is the
 /// record's.
 pub struct Scan<K, T, V, C, F, O> {
-    name: Arc<str>,
-    selector: Arc<dyn KeySelector<K, T>>,
     create: Arc<C>,
     function: Arc<F>,
-    groups: Groups<KeyTable<K, V>>,
-    keys: KeyScratch<K>,
-    /// Where the value of each record's key is: which of the groups, and the place in it.
-    places: Vec<(u32, u32)>,
+    values: RunningValues<K, T, V>,
     out: Output<O>,
 }
 
@@ -42,28 +74,18 @@ where
         next: Box<dyn Collector<O>>,
     ) -> Self {
         Self {
-            name: Arc::clone(&context.name),
-            selector,
             create,
             function,
-            groups: Groups::of(context),
-            keys: KeyScratch::default(),
-            places: Vec::new(),
+            values: RunningValues::new(context, selector),
             out: Output::new(next),
         }
     }
 
     fn run(&mut self, batch: &mut Batch<T>) -> Result<(), TaskError> {
-        let (keys, hashes) = self.keys.select(&*self.selector, &batch.records);
-        self.places.clear();
-        for (index, &hash) in hashes.iter().enumerate() {
-            let group = self.groups.place(hash).map_err(|e| e.of(&self.name))?;
-            let table = self.groups.at(group);
-            let place = table.place(hash, keys.get(index), || (self.create)());
-            self.places.push((group as u32, place));
-        }
-        for (&(group, place), (record, timestamp)) in self.places.iter().zip(batch.drain()) {
-            let value = self.groups.at(group as usize).value(place);
+        self.values.find(&batch.records, &*self.create)?;
+        let RunningValues { groups, places, .. } = &mut self.values;
+        for (&(group, place), (record, timestamp)) in places.iter().zip(batch.drain()) {
+            let value = groups.at(group as usize).value(place);
             self.out.push((self.function)(value, record), timestamp)?;
         }
         Ok(())
@@ -84,8 +106,88 @@ where
     O: 'static,
 {
     fn push(&mut self, batch: &mut Batch<T>) -> Result<(), TaskError> {
-        let name = Arc::clone(&self.name);
+        let name = Arc::clone(&self.values.name);
         attribute(&name, || self.run(batch))?;
+        self.out.hand_on()
+    }
+}
+
+/// Hands on, for each record, the result of all records with its key so far. The event time is the record's.
+pub struct RunningAggregate<K, T, A: AggregateFunction<T>> {
+    function: Arc<A>,
+    values: RunningValues<K, T, A::Accumulator>,
+    out: Output<A::Output>,
+}
+
+impl<K: Key, T, A: AggregateFunction<T>> RunningAggregate<K, T, A> {
+    /// The operator that folds with `function` by the keys of `selector` and feeds `next`.
+    pub fn new(
+        context: &OperatorContext,
+        selector: Arc<dyn KeySelector<K, T>>,
+        function: Arc<A>,
+        next: Box<dyn Collector<A::Output>>,
+    ) -> Self {
+        Self {
+            function,
+            values: RunningValues::new(context, selector),
+            out: Output::new(next),
+        }
+    }
+
+    fn take(&mut self, batch: &mut Batch<T>) -> Result<(), TaskError> {
+        let function = &*self.function;
+        self.values.find(&batch.records, || function.create())?;
+        let RunningValues { groups, places, .. } = &mut self.values;
+        for (&(group, place), (record, timestamp)) in places.iter().zip(batch.drain()) {
+            let accumulator = groups.at(group as usize).value(place);
+            function.take(accumulator, record);
+            self.out.push(function.result(accumulator), timestamp)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, batch: &Batch<T>) -> Result<(), TaskError> {
+        let function = &*self.function;
+        let RunningValues {
+            name,
+            selector,
+            groups,
+            keys,
+            ..
+        } = &mut self.values;
+        let (keys, hashes) = keys.select(&**selector, &batch.records);
+        let times = batch.timestamps.iter().copied().map(Some);
+        let times = times.chain(std::iter::repeat(None));
+        let records = batch.records.iter().zip(times);
+        for ((index, &hash), (record, timestamp)) in hashes.iter().enumerate().zip(records) {
+            let group = groups.place(hash).map_err(|e| e.of(name))?;
+            let key = keys.get(index);
+            let accumulator = groups
+                .at(group)
+                .get_or_insert_with(hash, key, || function.create());
+            function.add(accumulator, record);
+            self.out.push(function.result(accumulator), timestamp)?;
+        }
+        Ok(())
+    }
+}
+
+impl<K, T, A: AggregateFunction<T>> Control for RunningAggregate<K, T, A> {
+    fn downstream(&mut self) -> Option<&mut dyn Control> {
+        Some(self.out.downstream())
+    }
+}
+
+impl<K: Key, T, A: AggregateFunction<T>> Collector<T> for RunningAggregate<K, T, A> {
+    fn push(&mut self, batch: &mut Batch<T>) -> Result<(), TaskError> {
+        let name = Arc::clone(&self.values.name);
+        attribute(&name, || {
+            if A::TAKES {
+                self.take(batch)
+            } else {
+                self.add(batch)
+            }
+        })?;
         self.out.hand_on()
     }
 }

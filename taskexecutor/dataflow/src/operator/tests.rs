@@ -216,12 +216,8 @@ proptest! {
     ) {
         let (next, seen) = tape();
         let sum = Reduce(|(key, a): (u8, u64), (_, b): (u8, u64)| (key, a + b));
-        let add = move |total: &mut Option<(u8, u64)>, record| {
-            sum.take(total, record);
-            sum.result(total)
-        };
         let key = Arc::new(ByValue(|(key, _): &(u8, u64)| *key));
-        let mut operator = Scan::new(&context(0, 1), key, Arc::new(|| None), Arc::new(add), next);
+        let mut operator = RunningAggregate::new(&context(0, 1), key, Arc::new(sum), next);
         let mut sums = BTreeMap::<u8, u64>::new();
         let mut expected = Vec::new();
         for records in batches {

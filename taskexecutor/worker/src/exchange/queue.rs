@@ -108,9 +108,6 @@ pub(crate) enum Taken {
     Lost(String),
 }
 
-/// Buffers that were read and wait for the producer: it takes one for each that it sends.
-const READ_BUFFERS: usize = 2;
-
 /// More buffers than credits were sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Overrun;
@@ -274,10 +271,10 @@ impl Queue {
         }
     }
 
-    /// Gives a buffer that was read back to the producer; a few are kept.
+    /// Gives a buffer that was read back to the producer; as many are kept as it may send before it has to wait.
     pub(crate) fn recycle(&self, buffer: Buffer) {
         let mut inner = self.lock();
-        if inner.read.len() < READ_BUFFERS {
+        if inner.read.len() < inner.credits as usize {
             inner.read.push(buffer);
         }
     }
