@@ -1,3 +1,5 @@
 //! Where records come from and where they go: connectors that ship with Spindle.
 
 pub mod file;
+pub mod generator;
+mod idle;

@@ -1,0 +1,176 @@
+//! Records made from their numbers, at a rate or as fast as they are taken.
+
+mod pace;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use spindle_common::job_graph::SourceSplit;
+use spindle_dataflow::batch::{BATCH_RECORDS, Batch};
+use spindle_dataflow::connector::{OperatorError, SourceReader, SourceStatus};
+
+use self::pace::Pace;
+use super::idle::{Idle, SHORTEST};
+use crate::connector::Source;
+use crate::context::{PlanContext, PlanError, SourceContext};
+
+/// Makes records from the numbers 0, 1, 2 …, without end or up to a count. Flink: `DataGeneratorSource`.
+///
+/// The subtasks take the numbers in turn, so that at a rate those of all subtasks come about in their order: of three, the first makes the
+/// records 0, 3, 6 ….
+///
+/// ```
+/// use spindle_stream::connectors::generator::GeneratorSource;
+///
+/// let mut harness = spindle_stream::testing::Harness::new(1);
+/// let ticks = GeneratorSource::new(|n| n * 10).per_second(2000.0).count(100);
+/// let start = std::time::Instant::now();
+/// harness.env().source("ticks", ticks).filter(|ms| *ms < 30).collect("ticks");
+/// assert_eq!(harness.run().unwrap().collected::<u64>("ticks"), [0, 10, 20]);
+/// // The last of 100 is due 99 intervals after the first.
+/// assert!(start.elapsed().as_micros() >= 99 * 500);
+/// ```
+pub struct GeneratorSource<F> {
+    count: Option<u64>,
+    per_second: Option<f64>,
+    make: Arc<F>,
+}
+
+impl<F> GeneratorSource<F> {
+    /// Without end, as fast as the records are taken.
+    pub fn new<T>(make: F) -> Self
+    where
+        F: Fn(u64) -> T + Send + Sync + 'static,
+    {
+        Self {
+            count: None,
+            per_second: None,
+            make: Arc::new(make),
+        }
+    }
+
+    /// Ends after this many records of all subtasks together.
+    #[must_use]
+    pub const fn count(mut self, records: u64) -> Self {
+        self.count = Some(records);
+        self
+    }
+
+    /// Makes this many records a second, of all subtasks together; each makes its share of them. Flink: `RateLimiterStrategy.perSecond`.
+    ///
+    /// The pace is kept over time: what a subtask could not make in time, because it was held up for less than a second, it makes
+    /// up for. What it misses beyond a second is not made up for, so that there is no flood after a long stop.
+    #[must_use]
+    pub const fn per_second(mut self, records: f64) -> Self {
+        self.per_second = Some(records);
+        self
+    }
+}
+
+impl<T: 'static, F: Fn(u64) -> T + Send + Sync + 'static> Source<T> for GeneratorSource<F> {
+    fn plan(&self, context: &PlanContext) -> Result<Vec<Vec<SourceSplit>>, PlanError> {
+        if let Some(rate) = self.per_second
+            && !(rate.is_finite() && rate > 0.0)
+        {
+            return Err(PlanError::Input(format!(
+                "a generator cannot make {rate} records a second: give a number above 0, or leave the rate out"
+            )));
+        }
+        // What a subtask makes follows from which it is.
+        let split = |subtask: u32| SourceSplit {
+            name: format!(
+                "{subtask}, {}, …",
+                u64::from(subtask) + u64::from(context.parallelism)
+            ),
+            payload: Vec::new(),
+        };
+        Ok((0..context.parallelism)
+            .map(|subtask| vec![split(subtask)])
+            .collect())
+    }
+
+    fn reader(
+        &self,
+        _: Vec<SourceSplit>,
+        context: SourceContext,
+    ) -> Result<Box<dyn SourceReader<T>>, OperatorError> {
+        let parallelism = u64::from(context.parallelism);
+        let (first, end) = (u64::from(context.subtask), self.count.unwrap_or(u64::MAX));
+        let pace = self
+            .per_second
+            .map(|per_second| Pace::new(per_second, context.subtask, context.parallelism));
+        Ok(Box::new(NumberReader {
+            next: first,
+            step: parallelism,
+            end,
+            bounded: self.count.is_some(),
+            made: 0,
+            total: end.saturating_sub(first).div_ceil(parallelism),
+            pace: pace.map(|pace| (Instant::now(), pace)),
+            idle: Idle::new(),
+            make: Arc::clone(&self.make),
+        }))
+    }
+}
+
+struct NumberReader<F> {
+    next: u64,
+    step: u64,
+    end: u64,
+    bounded: bool,
+    made: u64,
+    total: u64,
+    /// When it began, and how many records are due since then.
+    pace: Option<(Instant, Pace)>,
+    idle: Idle,
+    make: Arc<F>,
+}
+
+impl<T, F: Fn(u64) -> T + Send + Sync> SourceReader<T> for NumberReader<F> {
+    fn read(&mut self, out: &mut Batch<T>) -> Result<SourceStatus, OperatorError> {
+        let left = self.total - self.made;
+        let mut count = left.min(BATCH_RECORDS as u64);
+        if let Some((begin, pace)) = &mut self.pace
+            && count > 0
+        {
+            count = pace.take(begin.elapsed(), count);
+            if count == 0 {
+                // Waking up for each record would cost more than making it.
+                let due = pace
+                    .next_due()
+                    .saturating_sub(begin.elapsed())
+                    .max(SHORTEST);
+                // Whoever wants the task to look up may unpark it.
+                std::thread::park_timeout(self.idle.next_wait(Some(due)));
+                return Ok(SourceStatus::More);
+            }
+        }
+        self.idle.reset();
+        let (next, step, make) = (self.next, self.step, &self.make);
+        out.records
+            .extend((0..count).map(|n| make(next + n * step)));
+        self.made += count;
+        self.next = self
+            .next
+            .saturating_add(count.saturating_mul(step))
+            .min(self.end);
+        Ok(if self.made == self.total {
+            SourceStatus::EndOfInput
+        } else {
+            SourceStatus::More
+        })
+    }
+
+    fn progress(&self) -> Option<f64> {
+        self.bounded.then(|| {
+            if self.total == 0 {
+                1.0
+            } else {
+                self.made as f64 / self.total as f64
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
