@@ -3,3 +3,5 @@
 pub mod file;
 pub mod generator;
 mod idle;
+mod net;
+pub mod socket;

@@ -10,6 +10,7 @@ use spindle_dataflow::task::Dataflow;
 
 use crate::builtin::{CollectionSource, GeneratorSource};
 use crate::connector::Source;
+use crate::connectors::socket::SocketSource;
 use crate::context::IoContext;
 use crate::data_stream::DataStream;
 use crate::graph::{BuildError, Graph, Logic, Node, Planning, TypeOf};
@@ -80,6 +81,13 @@ impl StreamEnvironment {
         make: impl Fn(u64) -> T + Send + Sync + 'static,
     ) -> DataStream<T> {
         self.source("Generator", GeneratorSource::new(count, make))
+    }
+
+    /// A stream of the lines of text that a server sends, read by one subtask; see [`SocketSource`] for retries and more. Flink:
+    /// `socketTextStream`.
+    pub fn socket_text_stream(&self, host: &str, port: u16) -> DataStream<String> {
+        self.source("Socket Stream", SocketSource::new(host, port))
+            .set_parallelism(1)
     }
 
     pub(crate) fn build(&self, name: &str, planning: Planning) -> Result<Dataflow, BuildError> {
