@@ -22,17 +22,31 @@
 //! }
 //! ```
 
+mod bad_records;
+mod bytes;
+mod compression;
 mod csv;
+mod cursor;
+mod encode;
 mod error;
 mod field_names;
+mod format;
 mod input;
+mod json;
 mod lines;
 mod sink;
 mod source;
 mod split;
 
-pub use sink::{CsvRows, FileSink, TextLines};
-pub use source::{CsvRecords, FileSource, Lines};
+pub use bad_records::{BadRecords, SkippedRecords};
+pub use compression::Compression;
+pub use csv::CsvRecords;
+pub use encode::{CsvRows, JsonObjects, TextLines};
+pub use format::RecordPosition;
+pub use json::JsonRecords;
+pub use lines::Lines;
+pub use sink::FileSink;
+pub use source::FileSource;
 
 #[cfg(test)]
 mod tests;

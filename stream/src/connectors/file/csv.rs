@@ -1,23 +1,35 @@
 //! Reads CSV with a header.
+//!
+//! A line without quotes is cut at its delimiters where it lies, and only the columns that the type asks for are looked at; a
+//! line with quotes goes through the parser of `csv_core`. Fields are decoded by `csv`, from a record whose memory is used again.
 
-use std::collections::VecDeque;
-use std::io;
+mod header;
+mod quoted;
+
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use csv::{ByteRecord, ErrorKind, Position, Reader, ReaderBuilder};
-use memchr::memchr;
+use csv::{ByteRecord, ErrorKind};
+use memchr::memchr_iter;
 use serde::de::DeserializeOwned;
 
-use spindle_dataflow::batch::{BATCH_RECORDS, Batch};
-use spindle_dataflow::connector::{OperatorError, SourceReader, SourceStatus};
+use spindle_dataflow::connector::OperatorError;
 
-use super::error::{chain, task_error};
-use super::split::{FileSplit, Progress, SplitBytes, open};
+use self::header::Header;
+use self::quoted::{Parsed, QuotedParser};
+use super::cursor::LineCursor;
+use super::error::chain;
+use super::field_names::field_names;
+use super::format::{Decode, Format, ReadSettings, RecordPosition};
+use super::lines;
+use super::split::FileSplit;
 use crate::context::IoContext;
 
 /// A header is looked for in this many bytes first.
 const HEADER_BYTES: usize = 16 << 10;
+
+/// What some programs write before the header.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How the CSV is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,226 +40,183 @@ pub(super) struct Dialect {
     pub(super) null: Option<String>,
 }
 
-impl Dialect {
-    fn reader<R: io::Read>(&self, input: R) -> Reader<R> {
-        ReaderBuilder::new()
-            .has_headers(false)
-            .delimiter(self.delimiter)
-            // The number of fields is compared with the header's, which need not be in this split.
-            .flexible(true)
-            .buffer_capacity(64 << 10)
-            .from_reader(input)
-    }
+/// The format of [`super::FileSource::csv`].
+#[derive(Debug, Clone)]
+pub struct CsvRecords<T> {
+    pub(super) dialect: Dialect,
+    pub(super) decoded: PhantomData<fn() -> T>,
 }
 
-/// Reads the records of some splits, one after the other.
-pub(super) struct CsvReader<T> {
-    io: Arc<IoContext>,
-    dialect: Dialect,
-    splits: VecDeque<FileSplit>,
-    open: Option<OpenSplit>,
-    progress: Progress,
-    /// The file whose header was read last, and that header.
-    header: Option<(String, ByteRecord)>,
-    record: ByteRecord,
-    decoded: PhantomData<fn() -> T>,
-}
+impl<T: DeserializeOwned + 'static> Format<T> for CsvRecords<T> {
+    type Decoder = CsvDecoder;
 
-struct OpenSplit {
-    split: FileSplit,
-    reader: Reader<SplitBytes>,
-    header: ByteRecord,
-    /// Offset in the file of the first byte that the reader gets.
-    base: u64,
-}
-
-impl<T> CsvReader<T> {
-    pub(super) fn new(io: Arc<IoContext>, dialect: Dialect, splits: Vec<FileSplit>) -> Self {
-        Self {
-            io,
-            dialect,
-            progress: Progress::of(&splits),
-            splits: splits.into(),
-            open: None,
+    fn decoder(&self, io: &Arc<IoContext>, settings: &ReadSettings) -> CsvDecoder {
+        CsvDecoder {
+            io: Arc::clone(io),
+            settings: settings.clone(),
+            parser: QuotedParser::new(self.dialect.delimiter),
+            dialect: self.dialect.clone(),
+            fields_of_type: field_names::<T>(),
             header: None,
+            open: None,
             record: ByteRecord::new(),
-            decoded: PhantomData,
         }
     }
+}
 
-    /// Opens a split and brings it behind the header.
-    fn open(&mut self, split: FileSplit) -> Result<(), OperatorError> {
-        let mut header = match self.header.take() {
-            Some((file, header)) if file == split.file => Some(header),
-            Some(_) | None if split.start > 0 => Some(self.read_header(&split)?),
-            Some(_) | None => None,
+/// Decodes the records of one split after the other.
+pub(super) struct CsvDecoder {
+    io: Arc<IoContext>,
+    settings: ReadSettings,
+    dialect: Dialect,
+    parser: QuotedParser,
+    /// The columns that the type asks for, if it names them.
+    fields_of_type: Option<&'static [&'static str]>,
+    /// The file whose header was read last, and that header.
+    header: Option<(String, Header)>,
+    open: Option<LineCursor>,
+    /// The columns that are decoded of the record at hand.
+    record: ByteRecord,
+}
+
+impl CsvDecoder {
+    /// Reads the header at the start of a split's file.
+    fn read_header(&mut self, split: &FileSplit) -> Result<Header, OperatorError> {
+        let from_start = FileSplit {
+            start: 0,
+            ..split.clone()
         };
-        let mut bytes = SplitBytes::open(&self.io, split.clone())?;
-        let base = bytes.first_offset()?;
-        let mut reader = self.dialect.reader(bytes);
-        if split.start == 0 {
-            let mut record = ByteRecord::new();
-            let read = reader.read_byte_record(&mut record);
-            read.map_err(|error| read_error(&self.io, &split, base, &ByteRecord::new(), error))?;
-            header = Some(record);
+        let compression = self.settings.compression;
+        let mut cursor = LineCursor::open(&self.io, &from_start, compression, None, HEADER_BYTES)?;
+        let mut names = ByteRecord::new();
+        match self.parser.next(&mut cursor)? {
+            None => {}
+            Some(Parsed::Plain(_)) => {
+                let content = cursor.content();
+                let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
+                for name in content.split(|byte| *byte == self.dialect.delimiter) {
+                    names.push_field(name);
+                }
+            }
+            Some(Parsed::Quoted(_)) => {
+                for name in self.parser.fields() {
+                    names.push_field(name);
+                }
+            }
         }
-        let header = header.unwrap_or_default();
-        self.header = Some((split.file.clone(), header.clone()));
-        self.open = Some(OpenSplit {
-            split,
-            reader,
-            header,
-            base,
-        });
+        Ok(Header::new(names, self.fields_of_type))
+    }
+}
+
+impl<T: DeserializeOwned> Decode<T> for CsvDecoder {
+    fn open(
+        &mut self,
+        split: &FileSplit,
+        from: Option<RecordPosition>,
+    ) -> Result<(), OperatorError> {
+        if self
+            .header
+            .as_ref()
+            .is_none_or(|(file, _)| *file != split.file)
+        {
+            let header = self.read_header(split)?;
+            self.header = Some((split.file.clone(), header));
+        }
+        self.parser.forget();
+        let mut cursor = lines::open(&self.io, &self.settings, split, from)?;
+        if split.start == 0 && cursor.position().line == Some(1) {
+            // The header, which was read already.
+            self.parser.next(&mut cursor)?;
+        }
+        self.open = Some(cursor);
         Ok(())
     }
 
-    /// The header at the start of a split's file.
-    fn read_header(&self, split: &FileSplit) -> Result<ByteRecord, OperatorError> {
-        let file = open(&self.io, split)?;
-        let mut len = HEADER_BYTES;
-        loop {
-            let bytes = self.io.block_on(file.read_at(0, len));
-            let bytes = bytes.map_err(|error| task_error(&error))?;
-            // A file that is split has no newline in quotes.
-            let end = memchr(b'\n', &bytes);
-            if end.is_none() && bytes.len() == len {
-                len *= 4;
-                continue;
-            }
-            let mut header = ByteRecord::new();
-            let line = &bytes[..end.unwrap_or(bytes.len())];
-            let read = self.dialect.reader(line).read_byte_record(&mut header);
-            read.map_err(|error| read_error(&self.io, split, 0, &ByteRecord::new(), error))?;
-            return Ok(header);
-        }
-    }
-}
-
-impl<T: DeserializeOwned> SourceReader<T> for CsvReader<T> {
-    fn read(&mut self, out: &mut Batch<T>) -> Result<SourceStatus, OperatorError> {
-        for _ in 0..BATCH_RECORDS {
-            let record = loop {
-                let Some(open) = &mut self.open else {
-                    let Some(split) = self.splits.pop_front() else {
-                        return Ok(SourceStatus::EndOfInput);
-                    };
-                    self.open(split)?;
-                    continue;
-                };
-                if let Some(record) = open.next_record(&self.io, &self.dialect, &mut self.record)? {
-                    break record;
+    fn decode(&mut self, out: &mut Vec<T>, most: usize) -> Result<bool, OperatorError> {
+        let Self {
+            settings,
+            dialect,
+            parser,
+            header,
+            open,
+            record,
+            ..
+        } = self;
+        let (Some(cursor), Some((_, header))) = (open, header) else {
+            return Ok(false);
+        };
+        for _ in 0..most {
+            let (start, fields) = match parser.next(cursor)? {
+                None => return Ok(false),
+                Some(Parsed::Plain(start)) => {
+                    let line = cursor.content();
+                    let ends = memchr_iter(dialect.delimiter, line).chain([line.len()]);
+                    let mut from = 0;
+                    let fields = ends.map(|end| {
+                        let field = &line[from..end];
+                        from = end + 1;
+                        field
+                    });
+                    (start, header.take(fields, dialect, record))
                 }
-                self.progress.finish(&open.split);
-                self.open = None;
+                Some(Parsed::Quoted(start)) => {
+                    (start, header.take(parser.fields(), dialect, record))
+                }
             };
-            out.push(record, None);
-        }
-        if let Some(open) = &self.open {
-            let at = open.base + open.reader.position().byte();
-            self.progress.at(&open.split, at);
-        }
-        Ok(SourceStatus::More)
-    }
-
-    fn progress(&self) -> Option<f64> {
-        Some(self.progress.share())
-    }
-
-    fn bytes_read(&self) -> u64 {
-        self.progress.bytes()
-    }
-}
-
-impl OpenSplit {
-    fn next_record<T: DeserializeOwned>(
-        &mut self,
-        io: &Arc<IoContext>,
-        dialect: &Dialect,
-        record: &mut ByteRecord,
-    ) -> Result<Option<T>, OperatorError> {
-        let failed = |error| read_error(io, &self.split, self.base, &self.header, error);
-        if !self.reader.read_byte_record(record).map_err(failed)? {
-            return Ok(None);
-        }
-        if record.len() != self.header.len() {
-            return Err(OperatorError::permanent(format!(
-                "{} has {} field{}, and the header has {}",
-                place(io, &self.split, self.base, record.position()),
-                record.len(),
-                if record.len() == 1 { "" } else { "s" },
-                self.header.len()
-            )));
-        }
-        if let Some(null) = &dialect.null
-            && record.iter().any(|field| field == null.as_bytes())
-        {
-            let position = record.position().cloned();
-            let mut given = ByteRecord::with_capacity(record.as_slice().len(), record.len());
-            for field in &*record {
-                given.push_field(if field == null.as_bytes() { b"" } else { field });
+            let decoded = if fields == header.columns() {
+                record
+                    .deserialize(Some(header.names()))
+                    .map_err(|error| fault(header, error))
+            } else {
+                let plural = if fields == 1 { "" } else { "s" };
+                let columns = header.columns();
+                Err(format!(
+                    " has {fields} field{plural}, and the header has {columns}"
+                ))
+            };
+            match decoded {
+                Ok(decoded) => {
+                    header.fits();
+                    out.push(decoded);
+                }
+                Err(fault) => {
+                    let place = cursor.place(start);
+                    let error = OperatorError::permanent(format!("{place}{fault}"));
+                    settings.bad_records.handle(error)?;
+                }
             }
-            *record = given;
-            record.set_position(position);
         }
-        let decoded = record.deserialize(Some(&self.header)).map_err(failed)?;
-        Ok(Some(decoded))
+        Ok(true)
+    }
+
+    fn position(&self) -> RecordPosition {
+        self.parser
+            .rest()
+            .unwrap_or_else(|| lines::position(self.open.as_ref()))
+    }
+
+    fn file_offset(&self) -> u64 {
+        self.open.as_ref().map_or(0, LineCursor::file_offset)
     }
 }
 
-/// Where in a file something stands, for people: the line too if it can be known.
-fn place(io: &Arc<IoContext>, split: &FileSplit, base: u64, position: Option<&Position>) -> String {
-    let file = &split.file;
-    let Some(position) = position else {
-        return format!("`{file}`");
-    };
-    // The parser's position may still be before line ends that belong to no record: the rest of `\r\n`, empty lines.
-    let at = base + position.byte();
-    let before = open(io, split).and_then(|file| {
-        let read = io.block_on(file.read_at(at, 256));
-        read.map_err(|error| task_error(&error))
-    });
-    let before = before.unwrap_or_default();
-    let line_ends = before.iter().take_while(|byte| b"\r\n".contains(byte));
-    let byte = at + line_ends.clone().count() as u64;
-    if split.start == 0 {
-        let line = position.line() + line_ends.filter(|byte| **byte == b'\n').count() as u64;
-        format!("`{file}`, line {line} (byte {byte}),")
-    } else {
-        format!("`{file}`, record at byte {byte},")
-    }
-}
-
-/// What went wrong, with file, place and column.
-fn read_error(
-    io: &Arc<IoContext>,
-    split: &FileSplit,
-    base: u64,
-    header: &ByteRecord,
-    error: csv::Error,
-) -> OperatorError {
-    let position = error.position().cloned();
+/// What is wrong with a record, and in which column.
+fn fault(header: &Header, error: csv::Error) -> String {
     let text = chain(&error);
-    let place = || place(io, split, base, position.as_ref());
     match error.into_kind() {
-        ErrorKind::Io(error) => match error.downcast::<OperatorError>() {
-            Ok(error) => error,
-            Err(error) => {
-                OperatorError::transient(format!("cannot read `{}`: {error}", split.file))
-            }
-        },
         ErrorKind::Deserialize { err, .. } => {
             let column = err.field().and_then(|field| usize::try_from(field).ok());
-            let column = column.and_then(|field| header.get(field));
+            let column = column.and_then(|field| header.names().get(field));
             let column = column.map_or_else(String::new, |name| {
                 format!(" column `{}`:", String::from_utf8_lossy(name))
             });
-            OperatorError::permanent(format!("{}{column} {}", place(), err.kind()))
+            format!("{column} {}", err.kind())
         }
-        ErrorKind::Utf8 { .. }
+        ErrorKind::Io(_)
+        | ErrorKind::Utf8 { .. }
         | ErrorKind::UnequalLengths { .. }
         | ErrorKind::Seek
         | ErrorKind::Serialize(_)
-        | _ => OperatorError::permanent(format!("{} {text}", place())),
+        | _ => format!(" {text}"),
     }
 }

@@ -4,7 +4,7 @@ use spindle_common::job_graph::SourceSplit;
 use spindle_hadoop::fs::{FileStatus, FileSystem, FsError, FsPath};
 
 use super::error::plan_error;
-use super::split::{Cutting, FileSplit, divide};
+use super::split::{Cutting, FileSplit, InputFile, divide};
 use crate::context::{PlanContext, PlanError};
 
 /// Names that are listed when a path does not exist.
@@ -15,6 +15,7 @@ pub(super) fn plan(
     uri: &str,
     cutting: Cutting,
     context: &PlanContext,
+    input_file: impl Fn(String, u64) -> InputFile,
 ) -> Result<Vec<Vec<SourceSplit>>, PlanError> {
     let fs = context
         .io
@@ -23,7 +24,7 @@ pub(super) fn plan(
     let files = context.io.block_on(find(&fs, uri))?;
     let files: Vec<_> = files
         .into_iter()
-        .map(|file| (file.path.to_string(), file.len))
+        .map(|file| input_file(file.path.to_string(), file.len))
         .collect();
     let lists = divide(&files, context.parallelism, cutting);
     let encode = |list: Vec<FileSplit>| list.iter().map(FileSplit::encode).collect();

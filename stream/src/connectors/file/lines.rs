@@ -1,131 +1,99 @@
 //! Reads lines of text.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
-use memchr::memchr;
+use spindle_dataflow::connector::OperatorError;
+use spindle_hadoop::fs::DEFAULT_CHUNK;
 
-use spindle_dataflow::batch::{BATCH_RECORDS, Batch};
-use spindle_dataflow::connector::{OperatorError, SourceReader, SourceStatus};
-
-use super::split::{FileSplit, Progress, SplitBytes};
+use super::cursor::LineCursor;
+use super::format::{Decode, Format, ReadSettings, RecordPosition};
+use super::split::FileSplit;
 use crate::context::IoContext;
 
-/// Reads the lines of some splits, one after the other.
-#[derive(Debug)]
-pub(super) struct LineReader {
+/// The format of [`super::FileSource::lines`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lines(pub(super) ());
+
+impl Format<String> for Lines {
+    type Decoder = LineDecoder;
+
+    fn decoder(&self, io: &Arc<IoContext>, settings: &ReadSettings) -> LineDecoder {
+        LineDecoder {
+            io: Arc::clone(io),
+            settings: settings.clone(),
+            cursor: None,
+        }
+    }
+}
+
+pub(super) struct LineDecoder {
     io: Arc<IoContext>,
-    splits: VecDeque<FileSplit>,
-    open: Option<OpenSplit>,
-    progress: Progress,
+    settings: ReadSettings,
+    cursor: Option<LineCursor>,
 }
 
-#[derive(Debug)]
-struct OpenSplit {
-    bytes: SplitBytes,
-    /// What is at hand; its first byte stands at `offset`.
-    chunk: Bytes,
-    offset: u64,
-    /// The beginning of a line whose end was not in its chunk.
-    begun: Vec<u8>,
+/// Opens what the decoders of lines read.
+pub(super) fn open(
+    io: &Arc<IoContext>,
+    settings: &ReadSettings,
+    split: &FileSplit,
+    from: Option<RecordPosition>,
+) -> Result<LineCursor, OperatorError> {
+    LineCursor::open(io, split, settings.compression, from, DEFAULT_CHUNK)
 }
 
-impl LineReader {
-    pub(super) fn new(io: Arc<IoContext>, splits: Vec<FileSplit>) -> Self {
-        Self {
-            io,
-            progress: Progress::of(&splits),
-            splits: splits.into(),
-            open: None,
-        }
+/// Where the cursor of a decoder stands; the beginning, if it has none.
+pub(super) fn position(cursor: Option<&LineCursor>) -> RecordPosition {
+    cursor.map_or(
+        RecordPosition {
+            offset: 0,
+            line: Some(1),
+        },
+        LineCursor::position,
+    )
+}
+
+impl Decode<String> for LineDecoder {
+    fn open(
+        &mut self,
+        split: &FileSplit,
+        from: Option<RecordPosition>,
+    ) -> Result<(), OperatorError> {
+        self.cursor = Some(open(&self.io, &self.settings, split, from)?);
+        Ok(())
     }
-}
 
-impl SourceReader<String> for LineReader {
-    fn read(&mut self, out: &mut Batch<String>) -> Result<SourceStatus, OperatorError> {
-        for _ in 0..BATCH_RECORDS {
-            let line = loop {
-                let Some(open) = &mut self.open else {
-                    let Some(split) = self.splits.pop_front() else {
-                        return Ok(SourceStatus::EndOfInput);
-                    };
-                    self.open = Some(OpenSplit::new(&self.io, split)?);
-                    continue;
-                };
-                if let Some(line) = open.next_line()? {
-                    break line;
-                }
-                self.progress.finish(open.bytes.split());
-                self.open = None;
+    fn decode(&mut self, out: &mut Vec<String>, most: usize) -> Result<bool, OperatorError> {
+        let Some(cursor) = &mut self.cursor else {
+            return Ok(false);
+        };
+        for _ in 0..most {
+            let Some(start) = cursor.next_line()? else {
+                return Ok(false);
             };
-            out.push(line, None);
-        }
-        if let Some(open) = &self.open {
-            self.progress.at(open.bytes.split(), open.offset);
-        }
-        Ok(SourceStatus::More)
-    }
-
-    fn progress(&self) -> Option<f64> {
-        Some(self.progress.share())
-    }
-
-    fn bytes_read(&self) -> u64 {
-        self.progress.bytes()
-    }
-}
-
-impl OpenSplit {
-    fn new(io: &Arc<IoContext>, split: FileSplit) -> Result<Self, OperatorError> {
-        Ok(Self {
-            offset: split.start,
-            bytes: SplitBytes::open(io, split)?,
-            chunk: Bytes::new(),
-            begun: Vec::new(),
-        })
-    }
-
-    /// The next line without its end; nothing after the last.
-    fn next_line(&mut self) -> Result<Option<String>, OperatorError> {
-        loop {
-            if self.chunk.is_empty() {
-                match self.bytes.next_bytes()? {
-                    Some((offset, chunk)) => (self.offset, self.chunk) = (offset, chunk),
-                    // The file's last line may have no end.
-                    None if self.begun.is_empty() => return Ok(None),
-                    None => {
-                        let line = std::mem::take(&mut self.begun);
-                        return self.text(line).map(Some);
-                    }
+            match std::str::from_utf8(cursor.content()) {
+                Ok(text) => out.push(text.to_owned()),
+                Err(error) => {
+                    let at = start.offset + error.valid_up_to() as u64;
+                    self.settings.bad_records.handle(not_utf8(cursor, at))?;
                 }
             }
-            let Some(newline) = memchr(b'\n', &self.chunk) else {
-                self.begun.extend_from_slice(&self.chunk);
-                self.offset += self.chunk.len() as u64;
-                self.chunk.clear();
-                continue;
-            };
-            let mut line = std::mem::take(&mut self.begun);
-            line.extend_from_slice(&self.chunk[..=newline]);
-            self.chunk.advance(newline + 1);
-            self.offset += newline as u64 + 1;
-            return self.text(line).map(Some);
         }
+        Ok(true)
     }
 
-    /// The text of a line that ends where the reader stands.
-    fn text(&self, mut line: Vec<u8>) -> Result<String, OperatorError> {
-        let start = self.offset - line.len() as u64;
-        if line.pop_if(|last| *last == b'\n').is_some() {
-            line.pop_if(|last| *last == b'\r');
-        }
-        String::from_utf8(line).map_err(|error| {
-            let at = start + error.utf8_error().valid_up_to() as u64;
-            OperatorError::permanent(format!(
-                "`{}` is not UTF-8 text: the character at byte {at} is none",
-                self.bytes.split().file
-            ))
-        })
+    fn position(&self) -> RecordPosition {
+        position(self.cursor.as_ref())
     }
+
+    fn file_offset(&self) -> u64 {
+        self.cursor.as_ref().map_or(0, LineCursor::file_offset)
+    }
+}
+
+fn not_utf8(cursor: &LineCursor, at: u64) -> OperatorError {
+    OperatorError::permanent(format!(
+        "`{}` is not UTF-8 text: the character at byte {at} is none",
+        cursor.split().file
+    ))
 }

@@ -8,11 +8,9 @@
 //! says that it has finished; it is moved only once all tasks have.
 
 use std::fmt::{self, Display};
-use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use csv::WriterBuilder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,8 +20,8 @@ use spindle_hadoop::fs::{
     CreateOptions, FileStatus, FileSystem, FileWriter, FsError, FsPath, Scheme,
 };
 
+use super::encode::{CsvEncoder, CsvRows, EXTENSIONS, Encode, JsonObjects, TextLines};
 use super::error::{plan_error, task_error};
-use super::field_names::field_names;
 use super::input::is_hidden;
 use crate::connector::{SinkFactory, SinkPlan};
 use crate::context::{IoContext, PlanContext, PlanError, SinkContext};
@@ -44,16 +42,8 @@ const BUFFER: usize = 256 << 10;
 pub struct FileSink<F> {
     uri: String,
     overwrite: bool,
-    format: F,
+    pub(super) format: F,
 }
-
-/// The format of [`FileSink::text`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TextLines(());
-
-/// The format of [`FileSink::csv`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CsvRows(());
 
 impl FileSink<TextLines> {
     /// One line of text for each record, into `part-<subtask>.txt`.
@@ -72,8 +62,27 @@ impl FileSink<CsvRows> {
     }
 }
 
+impl FileSink<JsonObjects> {
+    /// One line of JSON for each record, into `part-<subtask>.jsonl`.
+    ///
+    /// ```
+    /// use spindle_stream::connectors::file::FileSink;
+    ///
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let uri = format!("file://{}/out", directory.path().display());
+    /// # let part = directory.path().join("out/part-00000.jsonl");
+    /// let mut harness = spindle_stream::testing::Harness::new(1);
+    /// harness.env().generate(3, |n| (n, "a".repeat(n as usize))).sink_to(FileSink::json_lines(uri));
+    /// harness.run().unwrap();
+    /// assert_eq!(std::fs::read_to_string(part).unwrap(), "[0,\"\"]\n[1,\"a\"]\n[2,\"aa\"]\n");
+    /// ```
+    pub fn json_lines(uri: impl Into<String>) -> Self {
+        Self::new(uri, JsonObjects(()))
+    }
+}
+
 impl<F> FileSink<F> {
-    fn new(uri: impl Into<String>, format: F) -> Self {
+    pub(super) fn new(uri: impl Into<String>, format: F) -> Self {
         Self {
             uri: uri.into(),
             overwrite: false,
@@ -88,7 +97,7 @@ impl<F> FileSink<F> {
         self
     }
 
-    fn check(&self, context: &PlanContext) -> Result<SinkPlan, PlanError> {
+    pub(super) fn check(&self, context: &PlanContext) -> Result<SinkPlan, PlanError> {
         let fs = context.io.file_system();
         let fs = fs.map_err(|error| plan_error(&error))?;
         let output = fs.resolve(&self.uri).map_err(|error| plan_error(&error))?;
@@ -129,7 +138,7 @@ impl<F> FileSink<F> {
         }
     }
 
-    fn open<T: 'static>(
+    pub(super) fn open<T: 'static>(
         &self,
         context: &SinkContext,
         encoder: impl Encode<T>,
@@ -149,6 +158,16 @@ impl<T: Display + 'static> SinkFactory<T> for FileSink<TextLines> {
     }
 }
 
+impl<T: Serialize + 'static> SinkFactory<T> for FileSink<JsonObjects> {
+    fn plan(&self, context: &PlanContext) -> Result<SinkPlan, PlanError> {
+        self.check(context)
+    }
+
+    fn sink(&self, context: SinkContext) -> Result<Box<dyn Sink<T>>, OperatorError> {
+        self.open(&context, self.format)
+    }
+}
+
 impl<T: Serialize + DeserializeOwned + 'static> SinkFactory<T> for FileSink<CsvRows> {
     fn plan(&self, context: &PlanContext) -> Result<SinkPlan, PlanError> {
         self.check(context)
@@ -156,68 +175,6 @@ impl<T: Serialize + DeserializeOwned + 'static> SinkFactory<T> for FileSink<CsvR
 
     fn sink(&self, context: SinkContext) -> Result<Box<dyn Sink<T>>, OperatorError> {
         self.open(&context, CsvEncoder { header: true })
-    }
-}
-
-/// Turns records into bytes.
-trait Encode<T>: Send + 'static {
-    /// Name of its files after the last dot.
-    const EXTENSION: &'static str;
-
-    /// Appends records to `into`.
-    fn encode(&mut self, records: &[T], into: &mut Vec<u8>) -> Result<(), String>;
-
-    /// Appends what a file has to have after its last record, or without any.
-    fn end(&mut self, into: &mut Vec<u8>) -> Result<(), String> {
-        let _ = into;
-        Ok(())
-    }
-}
-
-impl<T: Display> Encode<T> for TextLines {
-    const EXTENSION: &'static str = "txt";
-
-    fn encode(&mut self, records: &[T], into: &mut Vec<u8>) -> Result<(), String> {
-        for record in records {
-            writeln!(into, "{record}").map_err(|error| error.to_string())?;
-        }
-        Ok(())
-    }
-}
-
-struct CsvEncoder {
-    /// The header is still to be written.
-    header: bool,
-}
-
-impl<T: Serialize + DeserializeOwned> Encode<T> for CsvEncoder {
-    const EXTENSION: &'static str = "csv";
-
-    fn encode(&mut self, records: &[T], into: &mut Vec<u8>) -> Result<(), String> {
-        let mut writer = WriterBuilder::new()
-            .has_headers(self.header)
-            .from_writer(into);
-        for record in records {
-            writer
-                .serialize(record)
-                .map_err(|error| error.to_string())?;
-            self.header = false;
-        }
-        writer.flush().map_err(|error| error.to_string())
-    }
-
-    fn end(&mut self, into: &mut Vec<u8>) -> Result<(), String> {
-        if !std::mem::take(&mut self.header) {
-            return Ok(());
-        }
-        let Some(names) = field_names::<T>().filter(|names| !names.is_empty()) else {
-            return Ok(());
-        };
-        let mut writer = WriterBuilder::new().from_writer(into);
-        writer
-            .write_record(names)
-            .map_err(|error| error.to_string())?;
-        writer.flush().map_err(|error| error.to_string())
     }
 }
 
@@ -231,11 +188,7 @@ fn part_of(path: &FsPath) -> Option<u32> {
     let name = path.name()?;
     let (part, extension) = name.split_once('.')?;
     let subtask = part.strip_prefix("part-")?.parse().ok()?;
-    let known = [
-        <TextLines as Encode<String>>::EXTENSION,
-        <CsvEncoder as Encode<String>>::EXTENSION,
-    ];
-    (known.contains(&extension) && name == part_name(subtask, extension)).then_some(subtask)
+    (EXTENSIONS.contains(&extension) && name == part_name(subtask, extension)).then_some(subtask)
 }
 
 /// The part file of one attempt of one subtask.

@@ -1,21 +1,9 @@
-//! Byte ranges of files: how input is divided between subtasks, and how the lines of one range are read.
-//!
-//! A line belongs to the split in which its first byte lies. So a split that does not start at 0 skips to after the first
-//! newline at or after `start - 1`, and every split reads past its end to finish its last line. Hadoop: `TextInputFormat`.
+//! Byte ranges of files: how input is divided between subtasks.
 
-use std::io::{self, Read};
-use std::sync::Arc;
-
-use bytes::{Buf, Bytes};
-use memchr::memchr;
 use serde::{Deserialize, Serialize};
 
 use spindle_common::job_graph::SourceSplit;
 use spindle_dataflow::connector::OperatorError;
-use spindle_hadoop::fs::{DEFAULT_CHUNK, FileReader, SequentialReader};
-
-use super::error::task_error;
-use crate::context::IoContext;
 
 /// A piece smaller than this is not worth a subtask of its own.
 pub(super) const MIN_SPLIT: u64 = 1 << 20;
@@ -27,7 +15,7 @@ pub(super) const DEFAULT_SPLIT: u64 = 32 << 20;
 pub(super) struct FileSplit {
     /// The full path.
     pub(super) file: String,
-    /// Length of the whole file when the job was planned.
+    /// Length of the whole file when it was found.
     pub(super) file_len: u64,
     /// First byte.
     pub(super) start: u64,
@@ -71,20 +59,32 @@ pub(super) enum Cutting {
     Never,
 }
 
-/// Divides files, given by name and length, between subtasks: one list per subtask, contiguous, about the same number of bytes each.
+/// A file to be divided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct InputFile {
+    /// The full path.
+    pub(super) file: String,
+    /// Its length in bytes.
+    pub(super) len: u64,
+    /// It can only be read from its beginning.
+    pub(super) whole: bool,
+}
+
+/// Divides files between subtasks: one list per subtask, contiguous, about the same number of bytes each.
 /// Empty files have nothing to read and disappear.
 pub(super) fn divide(
-    files: &[(String, u64)],
+    files: &[InputFile],
     parallelism: u32,
     cutting: Cutting,
 ) -> Vec<Vec<FileSplit>> {
     let parallelism = u64::from(parallelism.max(1));
-    let total: u64 = files.iter().map(|(_, len)| len).sum();
+    let total: u64 = files.iter().map(|file| file.len).sum();
     let share = total.div_ceil(parallelism).max(1);
     let mut lists: Vec<Vec<FileSplit>> = (0..parallelism).map(|_| Vec::new()).collect();
     // Where the file starts if all were one after the other.
     let mut base = 0;
-    for (file, len) in files.iter().filter(|(_, len)| *len > 0) {
+    for InputFile { file, len, whole } in files.iter().filter(|file| file.len > 0) {
+        let cutting = if *whole { Cutting::Never } else { cutting };
         for window in cuts(base, *len, share, cutting).windows(2) {
             let (start, end) = (window[0], window[1]);
             let middle = base + start + (end - start) / 2;
@@ -131,133 +131,6 @@ fn cuts(base: u64, len: u64, share: u64, cutting: Cutting) -> Vec<u64> {
         }
     }
     cuts
-}
-
-/// The bytes of a split's whole lines, in order. Fetches ahead.
-#[derive(Debug)]
-pub(super) struct SplitBytes {
-    io: Arc<IoContext>,
-    input: SequentialReader,
-    split: FileSplit,
-    /// What is at hand; its first byte stands at `offset`.
-    current: Bytes,
-    offset: u64,
-    skip_line: bool,
-    ended: bool,
-}
-
-impl SplitBytes {
-    /// Opens the split's file.
-    pub(super) fn open(io: &Arc<IoContext>, split: FileSplit) -> Result<Self, OperatorError> {
-        let file = open(io, &split)?;
-        // The byte before tells whether the split starts with a line of its own.
-        let offset = split.start.saturating_sub(1);
-        Ok(Self {
-            io: Arc::clone(io),
-            input: file.sequential(offset, DEFAULT_CHUNK),
-            skip_line: split.start > 0,
-            ended: split.start == split.end,
-            split,
-            current: Bytes::new(),
-            offset,
-        })
-    }
-
-    /// What is read.
-    pub(super) const fn split(&self) -> &FileSplit {
-        &self.split
-    }
-
-    /// The next bytes with the offset of the first; nothing after the split's last line.
-    pub(super) fn next_bytes(&mut self) -> Result<Option<(u64, Bytes)>, OperatorError> {
-        if !self.fill()? {
-            return Ok(None);
-        }
-        let bytes = std::mem::take(&mut self.current);
-        let offset = self.offset;
-        self.offset += bytes.len() as u64;
-        Ok(Some((offset, bytes)))
-    }
-
-    /// Offset of the first byte that will be read.
-    pub(super) fn first_offset(&mut self) -> Result<u64, OperatorError> {
-        self.fill()?;
-        Ok(self.offset)
-    }
-
-    /// Makes sure that some bytes are at hand; false at the end.
-    fn fill(&mut self) -> Result<bool, OperatorError> {
-        while self.current.is_empty() && !self.ended {
-            let chunk = self.io.block_on(self.input.next_chunk());
-            let Some(chunk) = chunk.map_err(|error| task_error(&error))? else {
-                self.ended = true;
-                break;
-            };
-            self.take(chunk);
-        }
-        Ok(!self.current.is_empty())
-    }
-
-    /// Keeps of the chunk at `offset` what belongs to the split.
-    fn take(&mut self, mut chunk: Bytes) {
-        if self.skip_line {
-            let Some(newline) = memchr(b'\n', &chunk) else {
-                self.offset += chunk.len() as u64;
-                // The line that ends here or later is another split's, and the next one starts too late.
-                self.ended = self.offset >= self.split.end;
-                return;
-            };
-            chunk.advance(newline + 1);
-            self.offset += newline as u64 + 1;
-            self.skip_line = false;
-            if self.offset >= self.split.end {
-                self.ended = true;
-                return;
-            }
-        }
-        // The newline that ends the last line stands at `end - 1` or later.
-        let from = (self.split.end - 1).saturating_sub(self.offset);
-        let from = usize::try_from(from).unwrap_or(usize::MAX);
-        if let Some(rest) = chunk.get(from..)
-            && let Some(newline) = memchr(b'\n', rest)
-        {
-            chunk.truncate(from + newline + 1);
-            self.ended = true;
-        }
-        self.current = chunk;
-    }
-}
-
-impl Read for SplitBytes {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if !self.fill().map_err(io::Error::other)? {
-            return Ok(0);
-        }
-        let len = buffer.len().min(self.current.len());
-        self.current.copy_to_slice(&mut buffer[..len]);
-        self.offset += len as u64;
-        Ok(len)
-    }
-}
-
-/// Opens a split's file if it still is what was planned.
-pub(super) fn open(io: &Arc<IoContext>, split: &FileSplit) -> Result<FileReader, OperatorError> {
-    let fs = io.file_system().map_err(|error| task_error(&error))?;
-    let file = fs
-        .resolve(&split.file)
-        .map_err(|error| task_error(&error))?;
-    let file = io
-        .block_on(fs.open(&file))
-        .map_err(|error| task_error(&error))?;
-    if file.len() != split.file_len {
-        return Err(OperatorError::permanent(format!(
-            "`{}` changed: it had {} bytes when the job was planned and has {} now; input must not change, or still be written, while a job reads it",
-            split.file,
-            split.file_len,
-            file.len()
-        )));
-    }
-    Ok(file)
 }
 
 /// How much of its splits a reader has read.
@@ -313,11 +186,17 @@ mod tests {
 
     use super::*;
 
-    fn sizes(files: &[u64], parallelism: u32, cutting: Cutting) -> Vec<Vec<u64>> {
-        let files: Vec<_> = (0..)
-            .zip(files)
-            .map(|(n, len)| (format!("f{n}"), *len))
-            .collect();
+    fn files(lens: &[u64]) -> Vec<InputFile> {
+        let of = |(n, len): (usize, &u64)| InputFile {
+            file: format!("f{n}"),
+            len: *len,
+            whole: false,
+        };
+        lens.iter().enumerate().map(of).collect()
+    }
+
+    fn sizes(lens: &[u64], parallelism: u32, cutting: Cutting) -> Vec<Vec<u64>> {
+        let files = files(lens);
         divide(&files, parallelism, cutting)
             .iter()
             .map(|list| list.iter().map(FileSplit::len).collect())
@@ -360,6 +239,11 @@ mod tests {
     fn whole_files_stay_whole() {
         let lists = sizes(&[64 << 20, 1, 64 << 20], 2, Cutting::Never);
         assert_eq!(lists, [vec![64 << 20, 1], vec![64 << 20]]);
+        let mut packed = files(&[64 << 20, 64 << 20]);
+        packed[0].whole = true;
+        let lens = divide(&packed, 4, USUAL);
+        let lens: Vec<u64> = lens.iter().flatten().map(FileSplit::len).collect();
+        assert_eq!(lens, [64 << 20, 32 << 20, 32 << 20]);
     }
 
     #[test]
@@ -383,13 +267,13 @@ mod tests {
             max in 1_u64..3000,
             whole: bool,
         ) {
-            let files: Vec<_> = (0..).zip(&lens).map(|(n, len)| (format!("f{n}"), *len)).collect();
+            let files = files(&lens);
             let cutting = if whole { Cutting::Never } else { Cutting::Between { min, max } };
             let lists = divide(&files, parallelism, cutting);
             prop_assert_eq!(lists.len(), parallelism as usize);
             let mut splits = lists.into_iter().flatten();
             let mut next = splits.next();
-            for (file, len) in &files {
+            for InputFile { file, len, .. } in &files {
                 let mut at = 0;
                 while at < *len {
                     let split = next.take().expect("bytes are left");

@@ -1,5 +1,8 @@
 //! Files in and out, on the local file system, against naive readings of the same files.
 
+mod csv;
+mod json;
+mod packed;
 mod read;
 mod write;
 

@@ -211,7 +211,7 @@ fn a_file_that_changes_its_length_or_disappears_after_planning_is_an_error() {
     assert!(
         error
             .message
-            .contains("it had 8 bytes when the job was planned and has 14 now"),
+            .contains("it had 8 bytes when it was found and has 14 now"),
         "{error}"
     );
     assert_eq!(error.class, FailureClass::FailJob);
