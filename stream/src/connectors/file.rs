@@ -34,6 +34,7 @@ mod format;
 mod input;
 mod json;
 mod lines;
+mod monitor;
 mod sink;
 mod source;
 mod split;
@@ -45,6 +46,7 @@ pub use encode::{CsvRows, JsonObjects, TextLines};
 pub use format::RecordPosition;
 pub use json::JsonRecords;
 pub use lines::Lines;
+pub use monitor::{DirectoryPosition, DirectoryReader, FileMark, MonitoredFiles, OpenFile};
 pub use sink::FileSink;
 pub use source::FileSource;
 

@@ -36,6 +36,28 @@ pub(super) fn is_hidden(path: &FsPath) -> bool {
     path.name().is_some_and(|name| name.starts_with(['.', '_']))
 }
 
+/// The directory that is to be watched.
+pub(super) fn directory(uri: &str, context: &PlanContext) -> Result<FsPath, PlanError> {
+    let fs = context.io.file_system();
+    let fs = fs.map_err(|error| plan_error(&error))?;
+    let path = fs.resolve(uri).map_err(|error| plan_error(&error))?;
+    context.io.block_on(async {
+        match fs.stat(&path).await {
+            Ok(status) if status.is_dir => Ok(path),
+            Ok(_) => Err(PlanError::Input(format!(
+                "input `{path}` is a file: only a directory can be watched for new files"
+            ))),
+            Err(FsError::NotFound { .. } | FsError::NotADirectory { .. }) => {
+                let neighbours = neighbours(&fs, &path).await?;
+                Err(PlanError::Input(format!(
+                    "directory `{path}`, which is to be watched for new files, does not exist{neighbours}"
+                )))
+            }
+            Err(error) => Err(plan_error(&error)),
+        }
+    })
+}
+
 async fn find(fs: &FileSystem, uri: &str) -> Result<Vec<FileStatus>, PlanError> {
     let path = fs.resolve(uri).map_err(|error| plan_error(&error))?;
     match fs.stat(&path).await {

@@ -1,6 +1,7 @@
 //! Files as a source.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
@@ -14,6 +15,7 @@ use super::format::{Format, ReadSettings, SplitReader};
 use super::input;
 use super::json::JsonRecords;
 use super::lines::Lines;
+use super::monitor::MonitoredFiles;
 use super::split::{Cutting, DEFAULT_SPLIT, FileSplit, InputFile, MIN_SPLIT};
 use crate::connector::Source;
 use crate::context::{PlanContext, PlanError, SourceContext};
@@ -150,6 +152,13 @@ impl<F> FileSource<F> {
     pub fn bad_records(mut self, bad_records: BadRecords) -> Self {
         self.settings.bad_records = bad_records;
         self
+    }
+
+    /// Reads the files that are in the directory, and those that come into it while the job runs: it is looked through once in
+    /// every `interval`. The source has no end, unless [`MonitoredFiles::until`] gives it one. Flink:
+    /// `FileSource.monitorContinuously`.
+    pub fn monitor_continuously(self, interval: Duration) -> MonitoredFiles<F> {
+        MonitoredFiles::new(self.uri, interval, self.settings, self.format)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod csv;
 mod json;
+mod monitor;
 mod packed;
 mod read;
 mod write;
