@@ -139,7 +139,7 @@ pub(super) struct Unpacker {
 
 enum Decoder {
     Gzip(Box<MultiGzDecoder<SplitBytes>>),
-    Zstd(zstd::stream::read::Decoder<'static, SplitBytes>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, SplitBytes>>),
 }
 
 impl Unpacker {
@@ -149,9 +149,9 @@ impl Unpacker {
             Packing::Zstd => {
                 let file = bytes.split().file.clone();
                 let decoder = zstd::stream::read::Decoder::with_buffer(bytes);
-                Decoder::Zstd(decoder.map_err(|error| {
+                Decoder::Zstd(Box::new(decoder.map_err(|error| {
                     OperatorError::transient(format!("cannot unpack `{file}`: {error}"))
-                })?)
+                })?))
             }
         };
         Ok(Self {

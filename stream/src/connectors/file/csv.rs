@@ -10,7 +10,6 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use csv::{ByteRecord, ErrorKind};
-use memchr::memchr_iter;
 use serde::de::DeserializeOwned;
 
 use spindle_dataflow::connector::OperatorError;
@@ -150,14 +149,7 @@ impl<T: DeserializeOwned> Decode<T> for CsvDecoder {
                 None => return Ok(false),
                 Some(Parsed::Plain(start)) => {
                     let line = cursor.content();
-                    let ends = memchr_iter(dialect.delimiter, line).chain([line.len()]);
-                    let mut from = 0;
-                    let fields = ends.map(|end| {
-                        let field = &line[from..end];
-                        from = end + 1;
-                        field
-                    });
-                    (start, header.take(fields, dialect, record))
+                    (start, header.take_plain(line, dialect, record))
                 }
                 Some(Parsed::Quoted(start)) => {
                     (start, header.take(parser.fields(), dialect, record))
