@@ -1,6 +1,6 @@
 //! How many records a second one subtask reads from a local file, by format. Prints one JSON object a line.
 //!
-//! `cargo bench -p spindle-stream --bench decode -- [CASE]`
+//! `cargo bench -p spindle-stream --features parquet --bench decode -- [CASE]`
 
 use std::fmt::Write;
 use std::hint::black_box;
@@ -91,6 +91,17 @@ fn main() {
         let packed = zstd::encode_all(&json[..], 3).expect("memory can be packed");
         let source = FileSource::json_lines::<Bid>(uri(&write("bids.jsonl.zst", &packed)));
         measure("json-zstd", &source, bid);
+    }
+    #[cfg(feature = "parquet")]
+    if run("parquet") {
+        let out = uri(&directory.path().join("bids"));
+        let mut harness = spindle_stream::testing::Harness::new(1);
+        harness
+            .env()
+            .from_collection(bids())
+            .sink_to(spindle_stream::connectors::file::FileSink::parquet(&out));
+        harness.run().expect("the output can be written");
+        measure("parquet", &FileSource::parquet::<Bid>(out), bid);
     }
 }
 

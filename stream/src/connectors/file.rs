@@ -35,6 +35,8 @@ mod input;
 mod json;
 mod lines;
 mod monitor;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod sink;
 mod source;
 mod split;
@@ -47,6 +49,8 @@ pub use format::RecordPosition;
 pub use json::JsonRecords;
 pub use lines::Lines;
 pub use monitor::{DirectoryPosition, DirectoryReader, FileMark, MonitoredFiles, OpenFile};
+#[cfg(feature = "parquet")]
+pub use parquet::{ParquetCompression, ParquetRecords, ParquetRows};
 pub use sink::FileSink;
 pub use source::FileSource;
 

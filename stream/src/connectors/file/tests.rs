@@ -4,6 +4,8 @@ mod csv;
 mod json;
 mod monitor;
 mod packed;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod read;
 mod write;
 
