@@ -81,9 +81,10 @@ fn main() {
         measure("json", &source, bid);
     }
     if run("json-gzip") {
-        let packed = GzEncoder::new(&json[..], flate2::Compression::fast());
-        let packed: Result<Vec<u8>, _> = packed.bytes().collect();
-        let packed = packed.expect("memory can be packed");
+        let mut packed = Vec::new();
+        let mut packing = GzEncoder::new(&json[..], flate2::Compression::fast());
+        let read = packing.read_to_end(&mut packed);
+        read.expect("memory can be packed");
         let source = FileSource::json_lines::<Bid>(uri(&write("bids.jsonl.gz", &packed)));
         measure("json-gzip", &source, bid);
     }

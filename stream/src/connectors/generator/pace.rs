@@ -11,7 +11,7 @@ const MOST_BEHIND: Duration = Duration::from_secs(1);
 pub(super) struct Pace {
     /// Seconds between two records of this subtask.
     interval: f64,
-    /// When the first record after `taken` was counted from 0 is due, in seconds.
+    /// When the first of the records that `taken` counts is due, in seconds.
     origin: f64,
     /// Records taken since the origin.
     taken: u64,
