@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spindle_common::time::EventTime;
-use spindle_dataflow::collector::Collector;
+use spindle_dataflow::collector::{Collector, OutputTag};
 use spindle_dataflow::exchange::{Custom, Partitioner};
 use spindle_dataflow::key::{ByRef, ByValue};
 use spindle_dataflow::operator::{
@@ -18,6 +18,7 @@ use spindle_dataflow::record::{Key, Record};
 
 use crate::builtin::{CollectSink, PrintSink};
 use crate::connector::SinkFactory;
+use crate::context::IoContext;
 use crate::graph::{
     Chaining, Exchange, Graph, Input, Logic, Node, NodeId, NodeOutput, TypeOf, Upstream,
 };
@@ -35,36 +36,6 @@ impl<T> Clone for DataStream<T> {
         Self {
             graph: Rc::clone(&self.graph),
             from: self.from.clone(),
-            records: PhantomData,
-        }
-    }
-}
-
-/// Names an output of an operator beside its main one, and says what is in it. Flink: `OutputTag`.
-pub struct OutputTag<T> {
-    name: Arc<str>,
-    records: PhantomData<fn() -> T>,
-}
-
-impl<T> OutputTag<T> {
-    /// The output with this name, which has to be unique for the operator.
-    pub fn new(name: &str) -> Self {
-        Self {
-            name: Arc::from(name),
-            records: PhantomData,
-        }
-    }
-
-    /// The name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-}
-
-impl<T> Clone for OutputTag<T> {
-    fn clone(&self) -> Self {
-        Self {
-            name: Arc::clone(&self.name),
             records: PhantomData,
         }
     }
@@ -90,6 +61,11 @@ impl<T: Record> DataStream<T> {
             from: from.clone(),
             port,
         })
+    }
+
+    /// Access to the outside.
+    pub(crate) fn io(&self) -> Arc<IoContext> {
+        Arc::clone(&self.graph.borrow().io)
     }
 
     pub(crate) fn add_operator<U: Record>(
@@ -172,11 +148,11 @@ impl<T: Record> DataStream<T> {
             let outputs = &mut self.graph.borrow_mut().nodes[node].outputs;
             let known = (1..)
                 .zip(outputs.iter().skip(1))
-                .find(|(_, output)| output.name == tag.name)
+                .find(|(_, output)| *output.name == *tag.name())
                 .map(|(index, _)| index);
             known.unwrap_or_else(|| {
                 outputs.push(NodeOutput {
-                    name: Arc::clone(&tag.name),
+                    name: Arc::from(tag.name()),
                     records: Arc::new(TypeOf::<S>((), PhantomData)),
                 });
                 outputs.len() - 1

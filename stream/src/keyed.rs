@@ -18,6 +18,15 @@ pub struct KeyedStream<K, T> {
     selector: Arc<dyn KeySelector<K, T>>,
 }
 
+impl<K, T> Clone for KeyedStream<K, T> {
+    fn clone(&self) -> Self {
+        Self {
+            stream: self.stream.clone(),
+            selector: Arc::clone(&self.selector),
+        }
+    }
+}
+
 impl<K: Key, T: Record> KeyedStream<K, T> {
     pub(crate) fn new(stream: DataStream<T>, selector: Arc<dyn KeySelector<K, T>>) -> Self {
         let by_key = Arc::clone(&selector);

@@ -22,26 +22,34 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod builtin;
+mod connected;
 pub mod connector;
 pub mod connectors;
 pub mod context;
 mod data_stream;
 mod embedded;
 mod environment;
+mod function;
 mod graph;
 mod keyed;
 mod mini_cluster;
+mod process;
 mod program;
 pub mod testing;
 #[cfg(test)]
 mod tests;
 
 pub use builtin::MAX_COLLECTED_BYTES;
-pub use data_stream::{DataStream, DataStreamSink, OutputTag};
+pub use connected::{
+    BroadcastConnectedStreams, ConnectedStreams, IntervalJoined, KeyedBroadcastConnectedStreams,
+    KeyedConnectedStreams,
+};
+pub use data_stream::{DataStream, DataStreamSink};
 pub use environment::StreamEnvironment;
+pub use function::*;
 pub use keyed::{KeyedStream, WindowedStream};
 pub use program::{ProgramError, Result, main};
-pub use spindle_common::time::EventTime;
+pub use spindle_common::time::{EventTime, Watermark};
 pub use spindle_dataflow::operator::{
     AggregateFunction, Count, Fold, MaxBy, TimeWindow, TumblingWindows as Tumbling,
     WatermarkStrategy,

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -123,6 +124,17 @@ impl<T: 'static> Output<T> {
         Ok(())
     }
 
+    /// Adds a record, whether or not those before it have event times as it has or has not.
+    ///
+    /// # Errors
+    /// Those of the operators downstream.
+    pub fn push_mixed(&mut self, record: T, timestamp: Option<EventTime>) -> Result<(), TaskError> {
+        if !self.batch.is_empty() && self.batch.has_timestamps() != timestamp.is_some() {
+            self.hand_on()?;
+        }
+        self.push(record, timestamp)
+    }
+
     /// Hands on what is there. To be called before returning from [`Collector::push`].
     ///
     /// # Errors
@@ -180,7 +192,37 @@ impl<T: 'static> Control for Output<T> {
     }
 }
 
-/// The outputs of an operator beside its main one, by name. Flink: `OutputTag`.
+/// Names an output of an operator beside its main one, and says what is in it. Flink: `OutputTag`.
+pub struct OutputTag<T> {
+    name: Arc<str>,
+    records: PhantomData<fn() -> T>,
+}
+
+impl<T> OutputTag<T> {
+    /// The output with this name, which has to be unique for the operator.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: Arc::from(name),
+            records: PhantomData,
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl<T> Clone for OutputTag<T> {
+    fn clone(&self) -> Self {
+        Self {
+            name: Arc::clone(&self.name),
+            records: PhantomData,
+        }
+    }
+}
+
+/// The outputs of an operator beside its main one, by name.
 #[derive(Clone, Default)]
 pub struct SideOutputs {
     outputs: Vec<Side>,

@@ -14,7 +14,9 @@ pub mod exchange;
 pub mod key;
 pub mod operator;
 pub mod record;
+pub mod state;
 pub mod task;
 mod task_time;
+pub mod timer;
 
 pub use attribution::current_operator;

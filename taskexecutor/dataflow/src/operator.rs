@@ -7,18 +7,34 @@ use crate::collector::SideOutputs;
 use crate::task::TaskMetrics;
 
 mod aggregate;
-mod groups;
+mod broadcast;
+mod co_process;
+pub(crate) mod context;
+pub(crate) mod groups;
+mod interval_join;
 mod keyed;
+mod keyed_process;
+mod process;
 mod sink;
 mod stateless;
 mod table;
 #[cfg(test)]
 mod tests;
 mod time;
+mod two_inputs;
 mod window;
 
 pub use aggregate::{AggregateFunction, Count, Fold, MaxBy, Reduce};
+pub use broadcast::{
+    BroadcastProcess, BroadcastProcessFunction, KeyedBroadcastContext, KeyedBroadcastProcess,
+    KeyedBroadcastProcessFunction,
+};
+pub use co_process::{CoProcess, CoProcessFunction, KeyedCoProcess, KeyedCoProcessFunction};
+pub use context::{BroadcastContext, KeyedContext, ProcessContext, with_causes};
+pub use interval_join::{Interval, IntervalJoin, LateOutputs};
 pub use keyed::{RunningAggregate, Scan};
+pub use keyed_process::{KeyedProcess, KeyedProcessFunction};
+pub use process::{FunctionResult, Process, ProcessFunction};
 pub use sink::SinkOperator;
 pub use stateless::{Filter, FlatMap, Map};
 pub use time::{AssignTimestamps, WatermarkStrategy};

@@ -1,5 +1,7 @@
 //! The key groups of one subtask: what it keeps of each.
 
+use std::ops::RangeInclusive;
+
 use spindle_common::key_group::{key_group, key_groups_of};
 
 use crate::connector::OperatorError;
@@ -12,13 +14,18 @@ pub(crate) struct Groups<G> {
     groups: Vec<G>,
 }
 
+/// The key groups that belong to an operator's subtask.
+pub(crate) fn range(context: &OperatorContext) -> RangeInclusive<u32> {
+    key_groups_of(
+        context.subtask,
+        context.parallelism,
+        context.max_parallelism,
+    )
+}
+
 impl<G: Default> Groups<G> {
     pub(crate) fn of(context: &OperatorContext) -> Self {
-        let range = key_groups_of(
-            context.subtask,
-            context.parallelism,
-            context.max_parallelism,
-        );
+        let range = range(context);
         Self {
             first: *range.start(),
             max_parallelism: context.max_parallelism,
@@ -38,6 +45,22 @@ impl<G: Default> Groups<G> {
                 "got a record of key group {group}, which another subtask owns: the key is not the same in all processes"
             )))
         }
+    }
+
+    /// Number of groups.
+    pub(crate) const fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// What is kept of the group in this place.
+    #[inline]
+    pub(crate) fn get(&self, place: usize) -> &G {
+        &self.groups[place]
+    }
+
+    /// What is kept of each, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &G> {
+        self.groups.iter()
     }
 
     #[inline]

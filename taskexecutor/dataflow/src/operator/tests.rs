@@ -15,7 +15,7 @@ use crate::task::TaskError;
 
 /// What an operator handed on.
 #[derive(Debug, Clone, PartialEq)]
-enum Seen<T> {
+pub(crate) enum Seen<T> {
     Record(T, Option<i64>),
     Watermark(i64),
     End,
@@ -50,14 +50,14 @@ impl<T> Collector<T> for Tape<T> {
     }
 }
 
-type Seens<T> = Arc<Mutex<Vec<Seen<T>>>>;
+pub(crate) type Seens<T> = Arc<Mutex<Vec<Seen<T>>>>;
 
-fn tape<T: 'static>() -> (Box<dyn Collector<T>>, Seens<T>) {
+pub(crate) fn tape<T: 'static>() -> (Box<dyn Collector<T>>, Seens<T>) {
     let seen: Seens<T> = Arc::default();
     (Box::new(Tape(Arc::clone(&seen))), seen)
 }
 
-fn context(subtask: u32, parallelism: u32) -> OperatorContext {
+pub(crate) fn context(subtask: u32, parallelism: u32) -> OperatorContext {
     OperatorContext {
         name: Arc::from("operator"),
         subtask,
@@ -91,7 +91,7 @@ fn timed(records: &[(u32, i64)]) -> Batch<u32> {
     }
 }
 
-fn at(ms: i64) -> Watermark {
+pub(crate) fn at(ms: i64) -> Watermark {
     Watermark(EventTime(ms))
 }
 

@@ -1,0 +1,192 @@
+//! The keyed state of one subtask: keys, columns, timers.
+
+use std::any::Any;
+
+use spindle_common::time::EventTime;
+
+use crate::connector::OperatorError;
+use crate::key::Keys;
+use crate::operator::OperatorContext;
+use crate::operator::groups::Groups;
+use crate::record::Key;
+use crate::state::Place;
+use crate::state::table::SlotTable;
+use crate::timer::Timers;
+
+/// Slots that are looked through for expired state with each batch, for each state, however small the batch is.
+const SWEPT_AT_LEAST: usize = 64;
+
+/// Slots that may be free: more are not remembered before they are looked at, where that is possible.
+const MAYBE_FREE: usize = 1024;
+
+/// One state of all keys: a column for each key group.
+pub(crate) trait Column: Any {
+    /// Whether this key has nothing in it.
+    fn is_empty(&self, place: Place) -> bool;
+
+    /// Looks through the group from a slot on, at most so many slots, for what has expired, and adds the keys that lost all they had to
+    /// `emptied`. Returns how many slots there were.
+    fn sweep(&mut self, from: Place, slots: usize, now: i64, emptied: &mut Vec<Place>) -> usize;
+
+    /// Whether it has a time to live.
+    fn expires(&self) -> bool;
+}
+
+/// A declared state.
+pub(crate) struct Declared {
+    pub(crate) name: String,
+    pub(crate) column: Box<dyn Column>,
+    /// How far the sweep has come.
+    swept: Place,
+}
+
+impl Declared {
+    pub(crate) const fn new(name: String, column: Box<dyn Column>) -> Self {
+        Self {
+            name,
+            column,
+            swept: Place { group: 0, slot: 0 },
+        }
+    }
+}
+
+/// What a function reaches of the state: the columns at the current place, and the timers.
+pub(crate) struct Keyed {
+    pub(crate) states: Vec<Declared>,
+    pub(crate) event_timers: Timers,
+    pub(crate) processing_timers: Timers,
+    /// That of the current key.
+    pub(crate) place: Place,
+    /// Processing time, by which state expires.
+    pub(crate) now: i64,
+    maybe_free: Vec<Place>,
+}
+
+impl Keyed {
+    /// The current key may have lost all it had.
+    #[inline]
+    pub(crate) fn cleared(&mut self) {
+        self.maybe_free.push(self.place);
+    }
+
+    fn expires(&self) -> bool {
+        self.states.iter().any(|state| state.column.expires())
+    }
+
+    fn is_free(&self, place: Place) -> bool {
+        self.states.iter().all(|state| state.column.is_empty(place))
+            && !self.event_timers.has_any(place)
+            && !self.processing_timers.has_any(place)
+    }
+
+    fn sweep(&mut self, slots: usize) {
+        let groups = self.event_timers.groups() as u32;
+        for state in self.states.iter_mut().filter(|s| s.column.expires()) {
+            let mut left = slots;
+            for _ in 0..groups {
+                let looked = state
+                    .column
+                    .sweep(state.swept, left, self.now, &mut self.maybe_free);
+                if looked == left {
+                    state.swept.slot += looked as u32;
+                    break;
+                }
+                left -= looked;
+                state.swept = Place {
+                    group: (state.swept.group + 1) % groups,
+                    slot: 0,
+                };
+            }
+        }
+    }
+}
+
+/// The keyed state of one subtask.
+pub(crate) struct KeyedStore<K> {
+    pub(crate) tables: Groups<SlotTable<K>>,
+    pub(crate) keyed: Keyed,
+    expires: bool,
+}
+
+impl<K: Key> KeyedStore<K> {
+    /// The state of the operator's key groups: these states, all empty.
+    pub(crate) fn new(context: &OperatorContext, states: Vec<Declared>) -> Self {
+        let tables = Groups::of(context);
+        let groups = tables.len();
+        let keyed = Keyed {
+            states,
+            event_timers: Timers::new(groups),
+            processing_timers: Timers::new(groups),
+            place: Place { group: 0, slot: 0 },
+            now: i64::MIN,
+            maybe_free: Vec::new(),
+        };
+        Self {
+            tables,
+            expires: keyed.expires(),
+            keyed,
+        }
+    }
+
+    /// A batch or a timer's turn begins: what has expired by `clock` is gone.
+    pub(crate) fn begin(&mut self, clock: impl FnOnce() -> EventTime) {
+        if self.expires {
+            self.keyed.now = clock().0;
+        }
+    }
+
+    /// Appends the place of each record's key. Places hold until [`Self::finish`].
+    pub(crate) fn places(
+        &mut self,
+        keys: &Keys<'_, K>,
+        hashes: &[u64],
+        places: &mut Vec<Place>,
+    ) -> Result<(), OperatorError> {
+        for (index, &hash) in hashes.iter().enumerate() {
+            let group = self.tables.place(hash)?;
+            let (slot, new) = self.tables.at(group).slot(hash, keys.get(index));
+            let place = Place {
+                group: group as u32,
+                slot,
+            };
+            if new {
+                self.keyed.maybe_free.push(place);
+            }
+            places.push(place);
+        }
+        Ok(())
+    }
+
+    /// Frees what a function left without state, if there is much of it. No places may be kept.
+    pub(crate) fn relieve(&mut self) {
+        if self.keyed.maybe_free.len() >= MAYBE_FREE {
+            self.free();
+        }
+    }
+
+    /// After a batch of this many records: removes some of what has expired, and frees the slots of keys without state and timers.
+    pub(crate) fn finish(&mut self, records: usize) {
+        if self.expires {
+            self.keyed.sweep(records.max(SWEPT_AT_LEAST));
+        }
+        self.free();
+    }
+
+    fn free(&mut self) {
+        let mut maybe_free = std::mem::take(&mut self.keyed.maybe_free);
+        for place in maybe_free.drain(..) {
+            if self.keyed.is_free(place) {
+                self.tables.at(place.group as usize).remove(place.slot);
+            }
+        }
+        self.keyed.maybe_free = maybe_free;
+    }
+
+    /// All places that have a key, by key group and slot.
+    pub(crate) fn all(&self) -> Vec<Place> {
+        let groups = (0..).zip(self.tables.iter());
+        groups
+            .flat_map(|(group, table)| table.used().map(move |slot| Place { group, slot }))
+            .collect()
+    }
+}
