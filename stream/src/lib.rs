@@ -21,6 +21,7 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+mod async_io;
 mod builtin;
 mod connected;
 pub mod connector;
@@ -39,6 +40,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use async_io::AsyncOptions;
 pub use builtin::MAX_COLLECTED_BYTES;
 pub use connected::{
     BroadcastConnectedStreams, ConnectedStreams, IntervalJoined, KeyedBroadcastConnectedStreams,

@@ -7,6 +7,7 @@ use crate::collector::SideOutputs;
 use crate::task::TaskMetrics;
 
 mod aggregate;
+mod async_map;
 mod broadcast;
 mod co_process;
 pub(crate) mod context;
@@ -25,6 +26,7 @@ mod two_inputs;
 mod window;
 
 pub use aggregate::{AggregateFunction, Count, Fold, MaxBy, Reduce};
+pub use async_map::{Answer, AnswerOrder, Ask, AsyncDriver, AsyncMap, Request};
 pub use broadcast::{
     BroadcastProcess, BroadcastProcessFunction, KeyedBroadcastContext, KeyedBroadcastProcess,
     KeyedBroadcastProcessFunction,
