@@ -47,6 +47,8 @@ pub struct WorkerInit {
     pub secret: String,
     /// `host:port` at which the TaskExecutor listens for its workers.
     pub task_executor: String,
+    /// The attempt of the JobManager that the TaskExecutor belongs to, as the TaskExecutor has to prove.
+    pub fencing: u64,
     /// Host name or address for the worker's data plane to bind to and to be reached at.
     pub host: String,
     /// The job.

@@ -97,7 +97,12 @@ async fn serve(
         .map_err(ShellError::Listen)?
         .to_string();
     let (accepted, mut streams) = mpsc::channel(1);
-    let mut server = std::pin::pin!(serve_workers(listener, secret.clone(), accepted));
+    let mut server = std::pin::pin!(serve_workers(
+        listener,
+        secret.clone(),
+        FencingToken(spec.fencing),
+        accepted
+    ));
     let connected = tokio::select! {
         connected = connect(&spec, &secret) => connected?,
         () = &mut terminated => return Ok(End::Terminated),
@@ -177,18 +182,8 @@ async fn connect(
     let address = &spec.job_manager;
     let until = Instant::now() + CONNECT_PATIENCE;
     loop {
-        match connect_job_manager(address, secret).await {
-            Ok(connection) => {
-                let (found, expected) = (connection.fencing, FencingToken(spec.fencing));
-                if found < expected {
-                    return Err(ShellError::Fenced {
-                        address: address.clone(),
-                        found,
-                        expected,
-                    });
-                }
-                return Ok(connection);
-            }
+        match connect_job_manager(address, secret, FencingToken(spec.fencing)).await {
+            Ok(connection) => return Ok(connection),
             Err(ConnectError::Unreachable { .. }) if Instant::now() < until => {
                 tokio::time::sleep(CONNECT_PAUSE).await;
             }
@@ -334,7 +329,7 @@ impl Shell {
         }
     }
 
-    /// A stream with the right secret was opened: waits for who it is.
+    /// Somebody who has the secret opened a stream: waits for who it is.
     fn welcome(&mut self, mut stream: WorkerStream) {
         let events = self.events.clone();
         self.streams.spawn(async move {

@@ -29,6 +29,15 @@ pub enum Role {
     Accepting,
 }
 
+impl Role {
+    pub(crate) const fn byte(self) -> u8 {
+        match self {
+            Self::Connecting => b'C',
+            Self::Accepting => b'A',
+        }
+    }
+}
+
 /// A fresh challenge; never use one twice.
 ///
 /// # Errors
@@ -77,10 +86,7 @@ fn mac(
 ) -> hmac::Hmac<Sha256> {
     let mut mac = secret.hmac();
     mac.update(b"spindle data plane 1");
-    mac.update(match role {
-        Role::Connecting => b"C",
-        Role::Accepting => b"A",
-    });
+    mac.update(&[role.byte()]);
     mac.update(challenge);
     mac.update(&job.to_bytes());
     // Last and so without a length: everything before it has a fixed one.

@@ -3,12 +3,17 @@
 //!
 //! The interface speaks in the plain types of `spindle-common`; what is generated from `proto/` stays inside. This crate may not
 //! decide anything: it carries messages in order, tells when a stream has ended and why, and refuses whoever lacks the secret.
+//! Both ends of a stream prove that they have it before a byte of gRPC is sent or read (`handshake.rs`); it never crosses the wire.
 //!
 //! Either side of a stream sees its end: a closed connection at once, a silent host after [`KEEPALIVE_INTERVAL`] and
 //! [`KEEPALIVE_TIMEOUT`]. Nothing is reconnected or sent again here.
 
+mod admission;
 mod convert;
 pub mod data_plane;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod handshake;
 pub mod job_graph;
 mod net;
 mod proto;

@@ -1,22 +1,28 @@
 //! Where this crate opens sockets.
 
+use std::error::Error;
+use std::future;
+use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::Mutex;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use spindle_common::gateway::{FromWorker, ToJobManager, ToTaskExecutor, ToWorker};
 use spindle_common::id::FencingToken;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
-use tonic::metadata::{AsciiMetadataValue, MetadataValue};
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
+use tower::service_fn;
 
+use crate::admission::Admission;
 use crate::convert::{ConvertError, Farewell};
+use crate::handshake::{self, HandshakeError, Service};
 use crate::proto;
 use crate::proto::job_manager_client::JobManagerClient;
 use crate::proto::job_manager_server::{JobManager, JobManagerServer};
@@ -32,7 +38,7 @@ use crate::stream::{
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a ping may go unanswered before the connection counts as lost.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an attempt to connect may take.
+/// How long an attempt to connect may take, and after that its answer.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest message either side takes.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -41,16 +47,15 @@ pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 const OUTGOING_MESSAGES: usize = 64;
 /// Flow-control window: one stream a connection, so both are the same.
 const WINDOW_BYTES: u32 = 1 << 20;
-const FENCING: &str = "spindle-fencing-token";
-const AUTHORIZATION: &str = "authorization";
 
 type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Answers TaskExecutors: each stream with the right secret comes out of `accepted`. Ends when the receiver of `accepted` is
-/// gone and all streams are over; dropping it closes the listener.
+/// Answers TaskExecutors: each stream of one that proved to have the secret comes out of `accepted`. Proves in turn that this
+/// process has it, and that it is the attempt `fencing`. Ends when the receiver of `accepted` is gone and all streams are over;
+/// dropping it closes the listener.
 ///
 /// # Errors
-/// If the listener fails.
+/// If connections that were let in cannot be served.
 pub async fn serve_job_manager(
     listener: TcpListener,
     secret: Secret,
@@ -58,31 +63,34 @@ pub async fn serve_job_manager(
     accepted: mpsc::Sender<TaskExecutorStream>,
 ) -> Result<(), ServeError> {
     let gateway = JobManagerGateway {
-        fencing,
         accepted: accepted.clone(),
     };
     let service = JobManagerServer::new(gateway)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let admission = Admission {
+        secret,
+        service: Service::JobManager,
+        attempt: fencing,
+    };
     let address = display_address(&listener);
-    server()
-        .serve_with_incoming_shutdown(
-            InterceptedService::new(service, authenticate(secret)),
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            async move { accepted.closed().await },
-        )
+    let (connections, admitting) = admission.begin(listener);
+    let serving = server().serve_with_incoming_shutdown(service, connections, accepted.closed());
+    until_served(serving, admitting)
         .await
         .map_err(|cause| ServeError { address, cause })
 }
 
-/// Answers workers: each stream with the right secret comes out of `accepted`. Ends when the receiver of `accepted` is gone and
-/// all streams are over; dropping it closes the listener.
+/// Answers workers: each stream of one that proved to have the secret comes out of `accepted`. Proves in turn that this process
+/// has it, and that it belongs to the attempt `fencing`. Ends when the receiver of `accepted` is gone and all streams are over;
+/// dropping it closes the listener.
 ///
 /// # Errors
-/// If the listener fails.
+/// If connections that were let in cannot be served.
 pub async fn serve_workers(
     listener: TcpListener,
     secret: Secret,
+    fencing: FencingToken,
     accepted: mpsc::Sender<WorkerStream>,
 ) -> Result<(), ServeError> {
     let gateway = WorkerGateway {
@@ -91,40 +99,36 @@ pub async fn serve_workers(
     let service = TaskExecutorServer::new(gateway)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let admission = Admission {
+        secret,
+        service: Service::TaskExecutor,
+        attempt: fencing,
+    };
     let address = display_address(&listener);
-    server()
-        .serve_with_incoming_shutdown(
-            InterceptedService::new(service, authenticate(secret)),
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            async move { accepted.closed().await },
-        )
+    let (connections, admitting) = admission.begin(listener);
+    let serving = server().serve_with_incoming_shutdown(service, connections, accepted.closed());
+    until_served(serving, admitting)
         .await
         .map_err(|cause| ServeError { address, cause })
 }
 
-/// Opens a TaskExecutor's stream to the JobManager at `address`, `host:port`.
+/// Opens a TaskExecutor's stream to the JobManager at `address`, `host:port`, whose attempt is `least` or a later one.
 ///
 /// # Errors
-/// If nobody answers within [`CONNECT_TIMEOUT`], or the secret is refused.
+/// If nobody answers within [`CONNECT_TIMEOUT`], or whoever does cannot prove that it is this application's JobManager; it was told
+/// nothing then.
 pub async fn connect_job_manager(
     address: &str,
     secret: &Secret,
+    least: FencingToken,
 ) -> Result<JobManagerConnection, ConnectError> {
-    let mut client = JobManagerClient::new(channel(address).await?)
+    let (fencing, channel) = channel(address, secret, Service::JobManager, least).await?;
+    let mut client = JobManagerClient::new(channel)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let (outgoing, messages) = mpsc::channel(OUTGOING_MESSAGES);
     let messages = until_farewell::<ToJobManager, _>(messages);
-    let response = opened(address, client.connect(request(secret, messages))).await?;
-    let fencing = response
-        .metadata()
-        .get(FENCING)
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .map(FencingToken)
-        .ok_or_else(|| ConnectError::Refused {
-            address: address.to_owned(),
-            reason: "it did not tell its attempt".to_owned(),
-        })?;
+    let response = opened(address, client.connect(messages)).await?;
     Ok(JobManagerConnection {
         fencing,
         outgoing,
@@ -132,20 +136,23 @@ pub async fn connect_job_manager(
     })
 }
 
-/// Opens a worker's stream to the TaskExecutor at `address`, `host:port`.
+/// Opens a worker's stream to the TaskExecutor at `address`, `host:port`, which belongs to the attempt `least` or a later one.
 ///
 /// # Errors
-/// If nobody answers within [`CONNECT_TIMEOUT`], or the secret is refused.
+/// If nobody answers within [`CONNECT_TIMEOUT`], or whoever does cannot prove that it is a TaskExecutor of this application; it was
+/// told nothing then.
 pub async fn connect_task_executor(
     address: &str,
     secret: &Secret,
+    least: FencingToken,
 ) -> Result<WorkerConnection, ConnectError> {
-    let mut client = TaskExecutorClient::new(channel(address).await?)
+    let (_, channel) = channel(address, secret, Service::TaskExecutor, least).await?;
+    let mut client = TaskExecutorClient::new(channel)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let (outgoing, messages) = mpsc::channel(OUTGOING_MESSAGES);
     let messages = until_farewell::<FromWorker, _>(messages);
-    let response = opened(address, client.connect(request(secret, messages))).await?;
+    let response = opened(address, client.connect(messages)).await?;
     Ok(WorkerConnection {
         outgoing,
         incoming: incoming(response.into_inner()),
@@ -153,7 +160,6 @@ pub async fn connect_task_executor(
 }
 
 struct JobManagerGateway {
-    fencing: FencingToken,
     accepted: mpsc::Sender<TaskExecutorStream>,
 }
 
@@ -173,10 +179,7 @@ impl JobManager for JobManagerGateway {
         };
         hand_over(&self.accepted, stream).await?;
         let messages = ReceiverStream::new(messages).map(|message| Ok(message.into()));
-        let mut response = Response::new(Box::pin(messages) as Self::ConnectStream);
-        let metadata = response.metadata_mut();
-        metadata.insert(FENCING, MetadataValue::from(self.fencing.0));
-        Ok(response)
+        Ok(Response::new(Box::pin(messages)))
     }
 }
 
@@ -212,20 +215,17 @@ fn server() -> Server {
         .initial_connection_window_size(WINDOW_BYTES)
 }
 
-/// Runs on the head of a request, before any of its messages is read.
-fn authenticate(
-    secret: Secret,
-) -> impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + Send + Sync + 'static {
-    move |request| {
-        let given = request.metadata().get(AUTHORIZATION);
-        if given.is_some_and(|value| value.to_str().is_ok_and(|text| secret.is_bearer(text))) {
-            return Ok(request);
-        }
-        tracing::warn!(peer = ?request.remote_addr(), "refused a stream without the right secret");
-        Err(Status::unauthenticated(
-            "the secret of this application is needed",
-        ))
+/// Serves until that ends; letting people in ends with it.
+async fn until_served(
+    serving: impl Future<Output = Result<(), tonic::transport::Error>>,
+    admitting: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let mut serving = pin!(serving);
+    tokio::select! {
+        served = &mut serving => return served,
+        () = admitting => {}
     }
+    serving.await
 }
 
 fn peer<T>(request: &Request<T>) -> Result<SocketAddr, Status> {
@@ -247,41 +247,81 @@ fn display_address(listener: &TcpListener) -> String {
         .map_or_else(|_| "its listener".to_owned(), |address| address.to_string())
 }
 
-async fn channel(address: &str) -> Result<Channel, ConnectError> {
-    let endpoint =
-        Endpoint::from_shared(format!("http://{address}")).map_err(|_| ConnectError::Address {
-            address: address.to_owned(),
-        })?;
+/// A connection over which both sides have proved themselves. It is never made anew behind our back: the next one might end
+/// at somebody else.
+async fn channel(
+    address: &str,
+    secret: &Secret,
+    service: Service,
+    least: FencingToken,
+) -> Result<(FencingToken, Channel), ConnectError> {
+    let not_one = || ConnectError::Address {
+        address: address.to_owned(),
+    };
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| not_one())?;
     if endpoint.uri().port().is_none() {
-        return Err(ConnectError::Address {
-            address: address.to_owned(),
-        });
+        return Err(not_one());
     }
-    endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
+    let failed = |error| failed(address, least, error);
+    let proved = timeout(CONNECT_TIMEOUT, prove(address, secret, service, least)).await;
+    let (fencing, stream) = proved
+        .unwrap_or_else(|_| Err(HandshakeError::Io(io::ErrorKind::TimedOut.into())))
+        .map_err(failed)?;
+    let once = Mutex::new(Some(TokioIo::new(stream)));
+    let connector = service_fn(move |_| {
+        let stream = once.lock().ok().and_then(|mut stream| stream.take());
+        future::ready(stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)))
+    });
+    let channel = endpoint
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
-        .connect()
+        .connect_with_connector(connector)
         .await
-        .map_err(|cause| ConnectError::Unreachable {
+        .map_err(|error| ConnectError::Refused {
             address: address.to_owned(),
-            cause,
-        })
+            // Its own words are `transport error` and no more.
+            reason: error
+                .source()
+                .map_or_else(|| error.to_string(), ToString::to_string),
+        })?;
+    Ok((fencing, channel))
 }
 
-fn request<S>(secret: &Secret, messages: S) -> Request<S> {
-    let mut request = Request::new(messages);
-    let mut value: AsciiMetadataValue = secret
-        .to_bearer()
-        .parse()
-        .expect("`Bearer` and hexadecimal digits are a header value");
-    value.set_sensitive(true);
-    request.metadata_mut().insert(AUTHORIZATION, value);
-    request
+async fn prove(
+    address: &str,
+    secret: &Secret,
+    service: Service,
+    least: FencingToken,
+) -> Result<(FencingToken, TcpStream), HandshakeError> {
+    let mut stream = TcpStream::connect(address)
+        .await
+        .map_err(HandshakeError::Io)?;
+    stream.set_nodelay(true)?;
+    let fencing = handshake::open(&mut stream, secret, service, least).await?;
+    Ok((fencing, stream))
+}
+
+fn failed(address: &str, least: FencingToken, error: HandshakeError) -> ConnectError {
+    let address = address.to_owned();
+    match error {
+        HandshakeError::Io(cause) => ConnectError::Unreachable { address, cause },
+        // A process that is about to end does that; so it is worth another try.
+        HandshakeError::Closed => ConnectError::Unreachable {
+            address,
+            cause: io::ErrorKind::UnexpectedEof.into(),
+        },
+        HandshakeError::Protocol | HandshakeError::Service | HandshakeError::Secret => {
+            ConnectError::Impostor { address }
+        }
+        HandshakeError::Attempt(found) => ConnectError::Fenced {
+            address,
+            found,
+            expected: least,
+        },
+    }
 }
 
 /// Waits for the head of the answer, so that a refusal is an error here and not the end of a stream later.
@@ -293,13 +333,8 @@ async fn opened<T>(
         address: address.to_owned(),
         reason,
     };
-    match tokio::time::timeout(CONNECT_TIMEOUT, answer).await {
+    match timeout(CONNECT_TIMEOUT, answer).await {
         Ok(Ok(response)) => Ok(response),
-        Ok(Err(status)) if status.code() == Code::Unauthenticated => {
-            Err(ConnectError::Unauthenticated {
-                address: address.to_owned(),
-            })
-        }
         Ok(Err(status)) => Err(refused(status.message().to_owned())),
         Err(_) => Err(refused(format!("no answer within {CONNECT_TIMEOUT:?}"))),
     }

@@ -35,20 +35,35 @@ pub enum ConnectError {
         /// What was given.
         address: String,
     },
-    /// Nobody answers there, or not in time.
+    /// Nobody answers there, or not in time, or it closed the connection.
     #[error("failed to connect to `{address}`")]
     Unreachable {
         /// The address.
         address: String,
         /// What happened.
         #[source]
-        cause: tonic::transport::Error,
+        cause: std::io::Error,
     },
-    /// The secret is not the one of that process.
-    #[error("`{address}` refused the secret of this application")]
-    Unauthenticated {
+    /// Somebody else answers. It was told nothing.
+    #[error(
+        "what answers at `{address}` could not prove that it has the secret of this application, and was told nothing: another \
+         process has that port"
+    )]
+    Impostor {
         /// The address.
         address: String,
+    },
+    /// A process of this application answers that has no say any more. It was told nothing.
+    #[error(
+        "what answers at `{address}` is attempt {found} of the JobManager, or belongs to it; expected is {expected} or a later one"
+    )]
+    Fenced {
+        /// The address.
+        address: String,
+        /// Its attempt.
+        found: FencingToken,
+        /// The attempt that this process belongs to.
+        expected: FencingToken,
     },
     /// It answered, but not as a peer of ours does.
     #[error("`{address}` did not open a stream: {reason}")]
@@ -155,7 +170,7 @@ pub struct WorkerStream {
 /// A stream that this TaskExecutor opened to its JobManager.
 #[derive(Debug)]
 pub struct JobManagerConnection {
-    /// The attempt of the JobManager that answered; one lower than an attempt seen before is to be ignored.
+    /// The attempt of the JobManager that answered, as it proved.
     pub fencing: FencingToken,
     /// What the JobManager is told. Dropping it ends the stream.
     pub outgoing: mpsc::Sender<ToJobManager>,

@@ -1,6 +1,5 @@
 //! What ends a TaskExecutor before its time.
 
-use spindle_common::id::FencingToken;
 use spindle_rpc::{ConnectError, ServeError};
 
 /// Why a TaskExecutor cannot go on.
@@ -14,16 +13,6 @@ pub enum ShellError {
         /// The last try.
         #[source]
         cause: Box<ConnectError>,
-    },
-    /// Another attempt of the JobManager answered.
-    #[error("the JobManager at `{address}` is attempt {found}, older than {expected}")]
-    Fenced {
-        /// Where it is.
-        address: String,
-        /// Its attempt.
-        found: FencingToken,
-        /// The attempt that this TaskExecutor belongs to.
-        expected: FencingToken,
     },
     /// The JobManager is gone.
     #[error("lost the JobManager at `{address}`: {reason}")]

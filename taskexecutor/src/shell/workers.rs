@@ -29,6 +29,7 @@ impl Shell {
         let init = WorkerInit {
             secret: self.secret.to_hex(),
             task_executor: self.workers_at.clone(),
+            fencing: self.spec.fencing,
             host: self.spec.host.clone(),
             job,
             config,

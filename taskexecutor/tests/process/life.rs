@@ -3,6 +3,7 @@
 use spindle_common::execution::{ExecutionState, FailureClass};
 use spindle_common::id::{AllocationId, FencingToken};
 use spindle_rpc::{Secret, serve_job_manager};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -152,4 +153,39 @@ async fn with_another_secret_it_ends_naming_the_job_manager() {
         words.contains(&address) && words.contains("secret"),
         "{words}"
     );
+}
+
+#[tokio::test]
+async fn an_impostor_at_the_job_managers_port_is_refused_and_never_given_the_secret() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let secret = Secret::generate().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let process = spawn(directory.path(), &address, &secret, &Container::default());
+    // It takes the connection, says what a JobManager says but for the proof, and hears all there is to hear.
+    let impostor = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream
+            .write_all(&[&b"spindle1"[..], &[1; 72]].concat())
+            .await
+            .unwrap();
+        let mut heard = Vec::new();
+        let _ = stream.read_to_end(&mut heard).await;
+        heard
+    };
+    let (heard, output) = timeout(PATIENCE, async {
+        tokio::join!(impostor, process.wait_with_output())
+    })
+    .await
+    .unwrap();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        words.contains(&address) && words.contains("could not prove that it has the secret"),
+        "{words}"
+    );
+    // A greeting and 32 random bytes, nothing of the job.
+    assert_eq!(heard.len(), 41, "{heard:?}");
+    assert!(!heard.windows(32).any(|part| part == secret.to_bytes()));
 }

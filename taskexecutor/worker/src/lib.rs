@@ -6,6 +6,8 @@
 
 mod config;
 mod exchange;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod net;
 mod panics;
 pub mod process;

@@ -8,6 +8,7 @@ use spindle_common::PROTOCOL_VERSION;
 use spindle_common::deployment::LOG_VARIABLE;
 use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::gateway::{FromWorker, ToWorker, WorkerHello};
+use spindle_common::id::FencingToken;
 use spindle_common::program::WorkerInit;
 use spindle_dataflow::task::Dataflow;
 use spindle_rpc::{
@@ -180,7 +181,8 @@ async fn serve(
 
 async fn connect(init: &WorkerInit) -> Result<WorkerConnection, WorkerProcessError> {
     let secret = Secret::from_hex(&init.secret)?;
-    connect_task_executor(&init.task_executor, &secret)
+    let attempt = FencingToken(init.fencing);
+    connect_task_executor(&init.task_executor, &secret, attempt)
         .await
         .map_err(|error| Box::new(error).into())
 }

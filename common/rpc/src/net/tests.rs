@@ -1,11 +1,13 @@
 //! Streams over loopback.
 
 use spindle_common::id::JobId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use super::*;
 
 const WAIT: Duration = Duration::from_secs(20);
+const FIRST: FencingToken = FencingToken(1);
 
 struct Server<T> {
     address: String,
@@ -45,7 +47,12 @@ async fn task_executor() -> Server<WorkerStream> {
     let secret = Secret::generate().unwrap();
     let (sender, accepted) = mpsc::channel(8);
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve_workers(listener, secret.clone(), sender));
+    tasks.spawn(serve_workers(
+        listener,
+        secret.clone(),
+        FencingToken(1),
+        sender,
+    ));
     Server {
         address,
         secret,
@@ -58,7 +65,7 @@ async fn task_executor() -> Server<WorkerStream> {
 async fn open(
     server: &mut Server<TaskExecutorStream>,
 ) -> (JobManagerConnection, TaskExecutorStream) {
-    let connection = connect_job_manager(&server.address, &server.secret)
+    let connection = connect_job_manager(&server.address, &server.secret, FIRST)
         .await
         .unwrap();
     (connection, server.accepted.recv().await.unwrap())
@@ -117,7 +124,7 @@ async fn messages_of_both_sides_arrive_in_order() {
 #[tokio::test]
 async fn a_worker_and_its_task_executor_talk() {
     let mut server = task_executor().await;
-    let mut worker = connect_task_executor(&server.address, &server.secret)
+    let mut worker = connect_task_executor(&server.address, &server.secret, FIRST)
         .await
         .unwrap();
     let mut executor = server.accepted.recv().await.unwrap();
@@ -134,24 +141,109 @@ async fn a_worker_and_its_task_executor_talk() {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_refused_before_a_stream_is_seen() {
+async fn who_has_another_secret_is_an_impostor_to_the_opener_and_no_stream_is_seen() {
     let mut server = job_manager(1).await;
     let wrong = Secret::generate().unwrap();
-    let refused = in_time(connect_job_manager(&server.address, &wrong)).await;
+    let refused = in_time(connect_job_manager(&server.address, &wrong, FIRST)).await;
+    let Err(error @ ConnectError::Impostor { .. }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(error.to_string().contains(&server.address), "{error}");
+    assert!(server.accepted.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn an_impostor_learns_nothing_of_the_secret_and_gets_no_stream() {
+    for answer in [
+        // Another program; HTTP/2 settings, as gRPC without our proofs begins; a welcome without a proof.
+        b"HTTP/1.1 200 OK\r\n\r\n".to_vec(),
+        b"\0\0\0\x04\0\0\0\0\0".to_vec(),
+        [&b"spindle1"[..], &[0; 72]].concat(),
+    ] {
+        let (listener, address) = listener().await;
+        let secret = Secret::generate().unwrap();
+        let impostor = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(&answer).await.unwrap();
+            let mut heard = Vec::new();
+            // A reset for what was not read is an end, too.
+            let _ = stream.read_to_end(&mut heard).await;
+            heard
+        };
+        let opener = connect_job_manager(&address, &secret, FIRST);
+        let (refused, heard) = in_time(async { tokio::join!(opener, impostor) }).await;
+        assert!(
+            matches!(refused, Err(ConnectError::Impostor { .. })),
+            "{refused:?}"
+        );
+        assert_eq!(heard.len(), crate::handshake::HELLO_BYTES);
+        let hex = secret.to_hex();
+        assert!(!String::from_utf8_lossy(&heard).contains(&hex));
+        assert!(!heard.windows(32).any(|part| part == secret.to_bytes()));
+    }
+}
+
+#[tokio::test]
+async fn well_formed_grpc_without_proofs_gets_not_a_byte_even_with_the_secret_in_its_head() {
+    let mut server = task_executor().await;
+    let address = format!("http://{}", server.address);
+    let channel = Endpoint::from_shared(address).unwrap().connect_lazy();
+    let mut request = Request::new(tokio_stream::once(proto::FromWorker::farewell()));
+    let bearer = server.secret.to_bearer().parse().unwrap();
+    request.metadata_mut().insert("authorization", bearer);
+    let refused = in_time(TaskExecutorClient::new(channel).connect(request)).await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert!(server.accepted.try_recv().is_err());
+    let mut stream = TcpStream::connect(&server.address).await.unwrap();
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    let _ = in_time(stream.read_to_end(&mut answer)).await;
+    assert!(answer.is_empty(), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_job_manager_of_an_older_attempt_is_not_obeyed() {
+    let mut server = job_manager(2).await;
+    let least = FencingToken(3);
+    let refused = in_time(connect_job_manager(&server.address, &server.secret, least)).await;
     assert!(
-        matches!(refused, Err(ConnectError::Unauthenticated { .. })),
+        matches!(&refused, Err(ConnectError::Fenced { found, .. }) if *found == FencingToken(2)),
         "{refused:?}"
     );
     assert!(server.accepted.try_recv().is_err());
 }
 
 #[tokio::test]
-async fn a_missing_secret_is_refused() {
-    let mut server = task_executor().await;
-    let mut client = TaskExecutorClient::new(channel(&server.address).await.unwrap());
-    let refused = in_time(client.connect(tokio_stream::pending())).await;
-    assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
-    assert!(server.accepted.try_recv().is_err());
+async fn strangers_that_say_nothing_keep_nobody_out() {
+    let mut server = job_manager(1).await;
+    let mut strangers = Vec::new();
+    for _ in 0..2 * crate::admission::MOST_STRANGERS {
+        strangers.push(TcpStream::connect(&server.address).await.unwrap());
+    }
+    let (executor, mut manager) = in_time(open(&mut server)).await;
+    // The first was ended for the later ones, before its time was over.
+    let early = crate::admission::HANDSHAKE_TIMEOUT - Duration::from_secs(1);
+    let ended = timeout(early, strangers[0].read(&mut [0])).await;
+    assert!(matches!(ended, Ok(Ok(0))), "{ended:?}");
+    executor.outgoing.send(lost(1)).await.unwrap();
+    assert_eq!(in_time(manager.incoming.recv()).await.unwrap(), lost(1));
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_given_up_in_time() {
+    let server = job_manager(1).await;
+    let mut stranger = TcpStream::connect(&server.address).await.unwrap();
+    // One byte at a time gets nobody more of it.
+    stranger.write_all(b"s").await.unwrap();
+    let begin = tokio::time::Instant::now();
+    tokio::time::pause();
+    let ended = in_time(stranger.read(&mut [0])).await;
+    assert_eq!(ended.unwrap(), 0);
+    assert!(begin.elapsed() <= crate::admission::HANDSHAKE_TIMEOUT + Duration::from_secs(1));
+    drop(server);
 }
 
 #[tokio::test]
@@ -203,7 +295,9 @@ async fn a_broken_connection_is_told_from_an_ended_stream() {
         let mut server = tokio::net::TcpStream::connect(back).await?;
         tokio::io::copy_bidirectional(&mut client, &mut server).await
     });
-    let mut executor = connect_job_manager(&address, &server.secret).await.unwrap();
+    let mut executor = connect_job_manager(&address, &server.secret, FIRST)
+        .await
+        .unwrap();
     let mut manager = server.accepted.recv().await.unwrap();
     wire.shutdown().await;
     let end = in_time(executor.incoming.recv()).await.unwrap_err();
@@ -229,7 +323,9 @@ async fn a_silent_host_is_noticed_by_both_sides() {
         }
         std::io::Result::Ok(())
     });
-    let mut executor = connect_job_manager(&address, &server.secret).await.unwrap();
+    let mut executor = connect_job_manager(&address, &server.secret, FIRST)
+        .await
+        .unwrap();
     let mut manager = server.accepted.recv().await.unwrap();
     executor.outgoing.send(lost(1)).await.unwrap();
     assert_eq!(manager.incoming.recv().await.unwrap(), lost(1));
@@ -245,7 +341,7 @@ async fn a_silent_host_is_noticed_by_both_sides() {
 #[tokio::test]
 async fn a_large_message_passes_and_a_larger_one_ends_the_stream() {
     let mut server = task_executor().await;
-    let worker = connect_task_executor(&server.address, &server.secret)
+    let worker = connect_task_executor(&server.address, &server.secret, FIRST)
         .await
         .unwrap();
     let mut executor = server.accepted.recv().await.unwrap();
@@ -274,7 +370,7 @@ async fn what_does_not_listen_is_named() {
     let (listener, address) = listener().await;
     drop(listener);
     let secret = Secret::generate().unwrap();
-    let error = in_time(connect_job_manager(&address, &secret))
+    let error = in_time(connect_job_manager(&address, &secret, FIRST))
         .await
         .unwrap_err();
     assert!(
@@ -283,7 +379,9 @@ async fn what_does_not_listen_is_named() {
     );
     assert!(error.to_string().contains(&address), "{error}");
     for address in ["", "host", "a b:1"] {
-        let error = connect_task_executor(address, &secret).await.unwrap_err();
+        let error = connect_task_executor(address, &secret, FIRST)
+            .await
+            .unwrap_err();
         assert!(matches!(error, ConnectError::Address { .. }), "{error:?}");
     }
 }
