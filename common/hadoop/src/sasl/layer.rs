@@ -13,6 +13,7 @@ use std::fmt;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use md5::{Digest as _, Md5};
 
+use super::digest::same;
 use super::{Qop, SaslError};
 
 const MAC_LENGTH: usize = 10;
@@ -109,7 +110,7 @@ impl Open {
             cipher.apply(&mut message);
         }
         let mac = message.split_off(length);
-        if mac != self.0.mac(&message) {
+        if !same(&mac, &self.0.mac(&message)) {
             return Err(SaslError::Integrity(found));
         }
         self.0.sequence = expected.wrapping_add(1);
