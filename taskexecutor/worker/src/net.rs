@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use spindle_common::id::JobId;
 use spindle_rpc::Secret;
 use spindle_rpc::data_plane::{Role, answer, make_challenge, verify};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
@@ -49,6 +49,21 @@ pub(crate) enum HandshakeError {
     Secret,
 }
 
+impl HandshakeError {
+    /// Whether the other side at least spoke our protocol.
+    pub(crate) const fn is_of_ours(&self) -> bool {
+        match self {
+            Self::Version(_) | Self::Job(_) | Self::Secret => true,
+            Self::Connect(_)
+            | Self::Io(_)
+            | Self::Closed
+            | Self::TimedOut
+            | Self::Frame(_)
+            | Self::OutOfTurn => false,
+        }
+    }
+}
+
 /// An error with its causes, in one line.
 pub(crate) fn report(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -84,38 +99,8 @@ pub(crate) async fn connect(
             .await
             .map_err(HandshakeError::Connect)?;
         stream.set_nodelay(true)?;
-        let mut input = BytesMut::new();
-        let mine = make_challenge()?;
-        let hello = Frame::Hello {
-            version: EXCHANGE_VERSION,
-            job: identity.job,
-            address: identity.address.clone(),
-            challenge: mine,
-        };
-        send(&mut stream, &hello).await?;
-        let Frame::Welcome { proof, challenge } = receive(&mut stream, &mut input).await? else {
-            return Err(HandshakeError::OutOfTurn);
-        };
-        let context = identity.address.as_bytes();
-        if !verify(
-            &identity.secret,
-            &mine,
-            Role::Accepting,
-            identity.job,
-            context,
-            &proof,
-        ) {
-            return Err(HandshakeError::Secret);
-        }
-        let proof = answer(
-            &identity.secret,
-            &challenge,
-            Role::Connecting,
-            identity.job,
-            context,
-        );
-        send(&mut stream, &Frame::Proof(proof)).await?;
-        Ok((stream, input))
+        let rest = prove_connecting(&mut stream, identity).await?;
+        Ok((stream, rest))
     };
     timeout(HANDSHAKE_TIMEOUT, connected)
         .await
@@ -129,60 +114,108 @@ pub(crate) async fn welcome(
 ) -> Result<(TcpStream, BytesMut, String), HandshakeError> {
     let welcomed = async {
         stream.set_nodelay(true)?;
-        let mut input = BytesMut::new();
-        let Frame::Hello {
-            version,
-            job,
-            address,
-            challenge,
-        } = receive(&mut stream, &mut input).await?
-        else {
-            return Err(HandshakeError::OutOfTurn);
-        };
-        if version != EXCHANGE_VERSION {
-            return Err(HandshakeError::Version(version));
-        }
-        if job != identity.job {
-            return Err(HandshakeError::Job(job));
-        }
-        let mine = make_challenge()?;
-        let context = address.as_bytes();
-        let proof = answer(&identity.secret, &challenge, Role::Accepting, job, context);
-        send(
-            &mut stream,
-            &Frame::Welcome {
-                proof,
-                challenge: mine,
-            },
-        )
-        .await?;
-        let Frame::Proof(proof) = receive(&mut stream, &mut input).await? else {
-            return Err(HandshakeError::OutOfTurn);
-        };
-        if !verify(
-            &identity.secret,
-            &mine,
-            Role::Connecting,
-            job,
-            context,
-            &proof,
-        ) {
-            return Err(HandshakeError::Secret);
-        }
-        Ok((stream, input, address))
+        let (rest, address) = prove_accepting(&mut stream, identity).await?;
+        Ok((stream, rest, address))
     };
     timeout(HANDSHAKE_TIMEOUT, welcomed)
         .await
         .map_err(|_| HandshakeError::TimedOut)?
 }
 
-async fn send(stream: &mut TcpStream, frame: &Frame) -> std::io::Result<()> {
+/// The handshake of the consumer's side. Returns what came after it.
+pub(crate) async fn prove_connecting<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    identity: &Identity,
+) -> Result<BytesMut, HandshakeError> {
+    let mut input = BytesMut::new();
+    let mine = make_challenge()?;
+    let hello = Frame::Hello {
+        version: EXCHANGE_VERSION,
+        job: identity.job,
+        address: identity.address.clone(),
+        challenge: mine,
+    };
+    send(stream, &hello).await?;
+    let Frame::Welcome { proof, challenge } = receive(stream, &mut input).await? else {
+        return Err(HandshakeError::OutOfTurn);
+    };
+    let context = identity.address.as_bytes();
+    if !verify(
+        &identity.secret,
+        &mine,
+        Role::Accepting,
+        identity.job,
+        context,
+        &proof,
+    ) {
+        return Err(HandshakeError::Secret);
+    }
+    let proof = answer(
+        &identity.secret,
+        &challenge,
+        Role::Connecting,
+        identity.job,
+        context,
+    );
+    send(stream, &Frame::Proof(proof)).await?;
+    Ok(input)
+}
+
+/// The handshake of the producer's side. Returns what came after it, and the other's own address.
+pub(crate) async fn prove_accepting<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    identity: &Identity,
+) -> Result<(BytesMut, String), HandshakeError> {
+    let mut input = BytesMut::new();
+    let Frame::Hello {
+        version,
+        job,
+        address,
+        challenge,
+    } = receive(stream, &mut input).await?
+    else {
+        return Err(HandshakeError::OutOfTurn);
+    };
+    if version != EXCHANGE_VERSION {
+        return Err(HandshakeError::Version(version));
+    }
+    if job != identity.job {
+        return Err(HandshakeError::Job(job));
+    }
+    let mine = make_challenge()?;
+    let context = address.as_bytes();
+    let proof = answer(&identity.secret, &challenge, Role::Accepting, job, context);
+    let welcome = Frame::Welcome {
+        proof,
+        challenge: mine,
+    };
+    send(stream, &welcome).await?;
+    let Frame::Proof(proof) = receive(stream, &mut input).await? else {
+        return Err(HandshakeError::OutOfTurn);
+    };
+    if !verify(
+        &identity.secret,
+        &mine,
+        Role::Connecting,
+        job,
+        context,
+        &proof,
+    ) {
+        return Err(HandshakeError::Secret);
+    }
+    Ok((input, address))
+}
+
+async fn send<S: AsyncWrite + Unpin>(stream: &mut S, frame: &Frame) -> std::io::Result<()> {
     let mut out = Vec::new();
     frame.encode(&mut out);
     stream.write_all(&out).await
 }
 
-async fn receive(stream: &mut TcpStream, input: &mut BytesMut) -> Result<Frame, HandshakeError> {
+async fn receive<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    input: &mut BytesMut,
+) -> Result<Frame, HandshakeError> {
     loop {
         if let Some(frame) = decode(input, MAX_HANDSHAKE_FRAME)? {
             return Ok(frame);

@@ -1,7 +1,8 @@
 //! The producer's side of connections: other workers read what this worker's tasks produce.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use bytes::BytesMut;
 use spindle_dataflow::channel::Buffer;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::ChannelId;
 use super::frame::{Frame, MAX_FRAME, decode};
@@ -21,6 +22,9 @@ use crate::net::{self, Identity};
 const WRITE_BYTES: usize = 64 * 1024;
 /// A connection may not have more channels than this open.
 const MAX_CHANNELS: usize = 1 << 16;
+/// Connections that have not proved anything yet. One more ends the oldest of them: so strangers neither use the descriptors of
+/// the worker up nor keep another worker out.
+const MOST_STRANGERS: usize = 256;
 /// What a write buffer that grew for a large record is cut back to.
 const KEEP_BYTES: usize = 256 * 1024;
 
@@ -31,11 +35,23 @@ pub(crate) async fn accept(
     identity: Arc<Identity>,
 ) {
     let mut connections = JoinSet::new();
+    let mut strangers: VecDeque<(Proved, AbortHandle)> = VecDeque::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(serve(stream, Arc::clone(&registry), Arc::clone(&identity)));
+                    strangers.retain(|(proved, task)| {
+                        !proved.load(Ordering::Relaxed) && !task.is_finished()
+                    });
+                    if strangers.len() >= MOST_STRANGERS
+                        && let Some((_, oldest)) = strangers.pop_front()
+                    {
+                        oldest.abort();
+                    }
+                    let proved = Proved::default();
+                    let (registry, identity) = (Arc::clone(&registry), Arc::clone(&identity));
+                    let serve = serve(stream, registry, identity, Arc::clone(&proved));
+                    strangers.push_back((proved, connections.spawn(serve)));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept a connection of another worker");
@@ -47,21 +63,32 @@ pub(crate) async fn accept(
     }
 }
 
-async fn serve(stream: TcpStream, registry: Arc<Registry>, identity: Arc<Identity>) {
+/// Whether the other side of a connection has proved that it has the secret.
+type Proved = Arc<AtomicBool>;
+
+async fn serve(
+    stream: TcpStream,
+    registry: Arc<Registry>,
+    identity: Arc<Identity>,
+    proved: Proved,
+) {
     let from = stream
         .peer_addr()
         .map_or_else(|_| "unknown".to_owned(), |address| address.to_string());
     let (stream, rest, address) = match net::welcome(stream, &identity).await {
         Ok(welcomed) => welcomed,
         Err(error) => {
-            tracing::warn!(
-                from,
-                reason = net::report(&error),
-                "refused a connection to the data plane"
-            );
+            let reason = net::report(&error);
+            // Whoever only knocks shall not fill the log.
+            if error.is_of_ours() {
+                tracing::warn!(from, reason, "refused a connection to the data plane");
+            } else {
+                tracing::debug!(from, reason, "refused a connection to the data plane");
+            }
             return;
         }
     };
+    proved.store(true, Ordering::Relaxed);
     let connection = Connection {
         address,
         registry,

@@ -225,6 +225,29 @@ async fn who_proves_nothing_is_cut_off_without_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_that_say_nothing_keep_no_worker_out_and_end_none_that_is_in() {
+    let (_, flow) = numbers(10_000);
+    let (mut a, mut b) = (Host::start(&flow), Host::start(&flow));
+    a.consume(0, &[&a, &b]);
+    a.state(consumer(0), ExecutionState::Running).await;
+    let mut strangers = Vec::new();
+    for _ in 0..600 {
+        let stranger = tokio::net::TcpStream::connect(b.worker.data_address()).await;
+        strangers.push(stranger.unwrap());
+    }
+    // The first was ended for the later ones, before its five seconds were over.
+    let mut byte = [0];
+    let ended = strangers[0].read(&mut byte);
+    let ended = tokio::time::timeout(Duration::from_secs(4), ended).await;
+    assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
+    b.consume(1, &[&a, &b]);
+    a.produce(0, 2);
+    b.produce(1, 2);
+    assert_eq!(a.sum(consumer(0)).await, 2 * 24_995_000);
+    assert_eq!(b.sum(consumer(1)).await, 2 * 25_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shutting_down_cancels_all_tasks() {
     let (_, flow) = numbers(u64::MAX);
     let mut a = Host::start_with(&flow, secret(), Duration::from_secs(60));
