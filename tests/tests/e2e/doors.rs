@@ -1,5 +1,7 @@
 //! Nobody gets in by knowing a port: every port of every process is tried without the application's secret.
 
+mod well_formed;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -54,6 +56,23 @@ fn status(answer: &[u8]) -> Option<u16> {
         .get(..3)?
         .parse()
         .ok()
+}
+
+/// Every port that a process of the application listens on, and what that process is. Each kind of process has one.
+fn ports(application: &str) -> Vec<(u16, Role)> {
+    let mut ports = Vec::new();
+    for process in of_application(application) {
+        for port in listening_ports(process.pid) {
+            ports.push((port, process.role));
+        }
+    }
+    for role in [Role::ApplicationMaster, Role::TaskExecutor, Role::Worker] {
+        assert!(
+            ports.iter().any(|(_, listener)| *listener == role),
+            "{role:?} listens: {ports:?}"
+        );
+    }
+    ports
 }
 
 fn try_port(port: u16, job: &str) {
@@ -145,18 +164,7 @@ fn without_the_secret_no_port_gives_anything_away_or_is_disturbed() {
         (with_role(&application, Role::Worker).len() == 2).then_some(())
     });
 
-    let mut ports = Vec::new();
-    for process in of_application(&application) {
-        for port in listening_ports(process.pid) {
-            ports.push((port, process.role));
-        }
-    }
-    for role in [Role::ApplicationMaster, Role::TaskExecutor, Role::Worker] {
-        assert!(
-            ports.iter().any(|(_, listener)| *listener == role),
-            "{role:?} listens: {ports:?}"
-        );
-    }
+    let ports = ports(&application);
     // Slow clients stay on each port while all else goes on.
     let slow: Vec<TcpStream> = ports
         .iter()

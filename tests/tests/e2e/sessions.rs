@@ -11,13 +11,13 @@ use spindle_tests::spindle::{Attached, binary, run, spindle};
 use super::{LIMIT, fresh, trial, user};
 
 /// A session of the suite, stopped at the end of its test whatever happens.
-struct Session {
-    application: String,
+pub(super) struct Session {
+    pub(super) application: String,
 }
 
 impl Session {
     /// Starts one by the script that people know, detached.
-    fn start(name: &str, settings: &[&str]) -> Self {
+    pub(super) fn start(name: &str, settings: &[&str]) -> Self {
         let mut command = Command::new(repository().join("scripts/yarn-session.sh"));
         command
             .env("HADOOP_CONF_DIR", hadoop().conf_dir())
@@ -39,7 +39,7 @@ impl Session {
     }
 
     /// `spindle run -t yarn-session` of the trial job on this session.
-    fn submit(&self, arguments: &[&str]) -> Attached {
+    pub(super) fn submit(&self, arguments: &[&str]) -> Attached {
         let mut command = spindle(&hadoop().conf_dir());
         command
             .args(["run", "-t", "yarn-session", "-yid", &self.application])
@@ -48,7 +48,7 @@ impl Session {
         Attached::start(&mut command)
     }
 
-    fn verb(&self, verb: &str, arguments: &[&str]) -> spindle_tests::spindle::Outcome {
+    pub(super) fn verb(&self, verb: &str, arguments: &[&str]) -> spindle_tests::spindle::Outcome {
         let mut command = spindle(&hadoop().conf_dir());
         command
             .arg(verb)
@@ -57,7 +57,7 @@ impl Session {
         run(&mut command)
     }
 
-    fn stop(&self) -> spindle_tests::spindle::Outcome {
+    pub(super) fn stop(&self) -> spindle_tests::spindle::Outcome {
         let mut command = spindle(&hadoop().conf_dir());
         command.args(["session", "stop", "-id", &self.application]);
         run(&mut command)
@@ -74,7 +74,7 @@ impl Drop for Session {
 }
 
 /// The trial job's rows for so many records, by arithmetic.
-fn expected(records: u64) -> Vec<String> {
+pub(super) fn expected(records: u64) -> Vec<String> {
     let mut rows: Vec<String> = (0..100)
         .map(|key| {
             let count = records / 100;
@@ -86,7 +86,7 @@ fn expected(records: u64) -> Vec<String> {
     rows
 }
 
-fn job_id(client: &mut Attached) -> String {
+pub(super) fn job_id(client: &mut Attached) -> String {
     let event = client.wait_for(LIMIT, "the submission", |event| {
         event["event"] == "submitted"
     });
