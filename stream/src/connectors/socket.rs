@@ -38,8 +38,9 @@ const MAX_LINE: usize = 1 << 20;
 ///
 /// ```
 /// use std::io::Write;
+/// use std::net::TcpListener as Server;
 ///
-/// let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+/// let server = Server::bind("127.0.0.1:0").unwrap();
 /// let port = server.local_addr().unwrap().port();
 /// let serving = std::thread::spawn(move || server.accept().unwrap().0.write_all(b"to be\nor not\n").unwrap());
 ///
