@@ -12,7 +12,7 @@ use spindle_dataflow::collector::{Collector, OutputTag};
 use spindle_dataflow::exchange::{Custom, Partitioner};
 use spindle_dataflow::key::{ByRef, ByValue};
 use spindle_dataflow::operator::{
-    AssignTimestamps, Filter, FlatMap, Map, OperatorContext, WatermarkStrategy,
+    AssignTimestamps, Filter, FlatMap, Map, OperatorContext, WatermarkStrategy, Windows,
 };
 use spindle_dataflow::record::{Key, Record};
 
@@ -22,7 +22,9 @@ use crate::context::IoContext;
 use crate::graph::{
     Chaining, Exchange, Graph, Input, Logic, Node, NodeId, NodeOutput, TypeOf, Upstream,
 };
+use crate::joined::JoinedStreams;
 use crate::keyed::KeyedStream;
+use crate::windowed::WindowedStream;
 
 /// A stream of records of one type: an output of one operator, or the union of several. It may be read several times. Flink: `DataStream`.
 pub struct DataStream<T> {
@@ -268,14 +270,14 @@ impl<T: Record> DataStream<T> {
     /// ```
     pub fn assign_timestamps(
         &self,
-        strategy: WatermarkStrategy,
+        strategy: WatermarkStrategy<T>,
         timestamp_of: impl Fn(&T) -> EventTime + Send + Sync + 'static,
     ) -> Self {
         let timestamp_of = Arc::new(timestamp_of);
         self.read_by("Timestamps/Watermarks", move |context, next| {
             Box::new(AssignTimestamps::new(
-                Arc::clone(&context.name),
-                strategy,
+                context,
+                &strategy,
                 Arc::clone(&timestamp_of),
                 next,
             ))
@@ -308,6 +310,34 @@ impl<T: Record> DataStream<T> {
         key: impl Fn(&T) -> &K + Send + Sync + 'static,
     ) -> KeyedStream<K, T> {
         KeyedStream::new(self.clone(), Arc::new(ByRef(key)))
+    }
+
+    /// Divides all records into windows, whatever their key, in one subtask. The key that window functions are told is `()`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use spindle_stream::{Count, EventTime, Tumbling, WatermarkStrategy};
+    ///
+    /// let mut harness = spindle_stream::testing::Harness::new(2);
+    /// harness
+    ///     .env()
+    ///     .generate(100, |n| n as i64)
+    ///     .assign_timestamps(WatermarkStrategy::monotonous(), |ms| EventTime::from_millis(*ms))
+    ///     .window_all(Tumbling::of(Duration::from_millis(50)))
+    ///     .aggregate_with(Count, |(), window, count| (window.start.as_millis(), count))
+    ///     .collect("counts");
+    /// assert_eq!(harness.run().unwrap().collected::<(i64, u64)>("counts"), [(0, 50), (50, 50)]);
+    /// ```
+    pub fn window_all(&self, windows: impl Into<Windows<T>>) -> WindowedStream<(), T> {
+        WindowedStream::all(&self.key_by(|_| ()), windows.into())
+    }
+
+    /// Pairs the records of this stream with those of another, by key and window: see [`crate::WindowedJoin`]. Flink: `join`, `coGroup`.
+    pub fn join<B: Record>(&self, other: &DataStream<B>) -> JoinedStreams<T, B> {
+        JoinedStreams {
+            first: self.clone(),
+            second: other.clone(),
+        }
     }
 
     /// Has what follows get the records in turn, whichever subtask they come from.

@@ -1,16 +1,17 @@
-//! Streams grouped by a key, and by a key and windows of event time.
+//! Streams grouped by a key.
 
 use std::sync::Arc;
 
 use spindle_dataflow::exchange::{HashPartitioner, Partitioner};
 use spindle_dataflow::key::KeySelector;
 use spindle_dataflow::operator::{
-    AggregateFunction, Reduce, RunningAggregate, Scan, TimeWindow, TumblingWindows, WindowOperator,
+    AggregateFunction, Reduce, RunningAggregate, Scan, Windows,
 };
 use spindle_dataflow::record::{Key, Record};
 
 use crate::data_stream::DataStream;
 use crate::graph::Exchange;
+use crate::windowed::WindowedStream;
 
 /// A stream grouped by a key. Flink: `KeyedStream`.
 pub struct KeyedStream<K, T> {
@@ -144,81 +145,8 @@ impl<K: Key, T: Record> KeyedStream<K, T> {
         })
     }
 
-    /// Divides each key's records into windows of event time.
-    pub fn window(&self, windows: TumblingWindows) -> WindowedStream<'_, K, T> {
-        WindowedStream {
-            keyed: self,
-            windows,
-        }
-    }
-}
-
-/// A stream grouped by a key and windows. Flink: `WindowedStream`.
-pub struct WindowedStream<'a, K, T> {
-    keyed: &'a KeyedStream<K, T>,
-    windows: TumblingWindows,
-}
-
-impl<K: Key, T: Record> WindowedStream<'_, K, T> {
-    /// Combines the records of each key and window, and hands on the combination when the window closes.
-    pub fn reduce(&self, function: impl Fn(T, T) -> T + Send + Sync + 'static) -> DataStream<T> {
-        self.aggregate_with(Reduce(function), |_: &K, _, result| result)
-            .name("Window Reduce")
-    }
-
-    /// Folds the records of each key and window, and hands on the result when the window closes.
-    pub fn aggregate<A: AggregateFunction<T, Output: Record>>(
-        &self,
-        function: A,
-    ) -> DataStream<A::Output> {
-        self.aggregate_with(function, |_: &K, _, result| result)
-    }
-
-    /// Folds the records of each key and window, and hands on what `output` makes of the key, the window and the result when the
-    /// window closes.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use spindle_stream::{Count, EventTime, Tumbling, WatermarkStrategy};
-    ///
-    /// let mut harness = spindle_stream::testing::Harness::new(2);
-    /// harness
-    ///     .env()
-    ///     .from_collection([("a", 1_i64), ("b", 2), ("a", 999), ("a", 1000)].map(|(key, ms)| (key.to_owned(), ms)))
-    ///     .assign_timestamps(WatermarkStrategy::monotonous(), |(_, ms)| EventTime::from_millis(*ms))
-    ///     .key_by(|(key, _)| key.clone())
-    ///     .window(Tumbling::of(Duration::from_secs(1)))
-    ///     .aggregate_with(
-    ///         Count,
-    ///         |key: &String, window, count| (window.start.as_millis(), key.clone(), count),
-    ///     )
-    ///     .collect("counts");
-    /// let mut counts: Vec<(i64, String, u64)> = harness.run().unwrap().collected("counts");
-    /// counts.sort_unstable();
-    /// assert_eq!(counts, [(0, "a", 2), (0, "b", 1), (1000, "a", 1)].map(|(start, key, n)| (start, key.to_owned(), n)));
-    /// ```
-    pub fn aggregate_with<A, O>(
-        &self,
-        function: A,
-        output: impl Fn(&K, TimeWindow, A::Output) -> O + Send + Sync + 'static,
-    ) -> DataStream<O>
-    where
-        A: AggregateFunction<T>,
-        O: Record,
-    {
-        let (windows, selector) = (self.windows, Arc::clone(&self.keyed.selector));
-        let (function, output) = (Arc::new(function), Arc::new(output));
-        self.keyed
-            .stream
-            .read_by("Window Aggregate", move |context, next| {
-                Box::new(WindowOperator::new(
-                    context,
-                    windows,
-                    Arc::clone(&selector),
-                    Arc::clone(&function),
-                    Arc::clone(&output),
-                    next,
-                ))
-            })
+    /// Divides each key's records into windows: [`crate::Tumbling`], [`crate::Sliding`], [`crate::Session`] or [`crate::Global`].
+    pub fn window(&self, windows: impl Into<Windows<T>>) -> WindowedStream<K, T> {
+        WindowedStream::new(self, windows.into())
     }
 }

@@ -32,6 +32,7 @@ mod embedded;
 mod environment;
 mod function;
 mod graph;
+mod joined;
 mod keyed;
 mod mini_cluster;
 mod process;
@@ -39,6 +40,7 @@ mod program;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod windowed;
 
 pub use async_io::AsyncOptions;
 pub use builtin::MAX_COLLECTED_BYTES;
@@ -49,11 +51,17 @@ pub use connected::{
 pub use data_stream::{DataStream, DataStreamSink};
 pub use environment::StreamEnvironment;
 pub use function::*;
-pub use keyed::{KeyedStream, WindowedStream};
+pub use joined::{Either, JoinedStreams, KeyedJoin, WindowedJoin};
+pub use keyed::KeyedStream;
 pub use program::{ProgramError, Result, main};
 pub use spindle_common::time::{EventTime, Watermark};
 pub use spindle_dataflow::operator::{
-    AggregateFunction, Count, Fold, MaxBy, TimeWindow, TumblingWindows as Tumbling,
-    WatermarkStrategy,
+    AggregateFunction, ContinuousEventTimeTrigger, ContinuousProcessingTimeTrigger, Count,
+    CountTrigger, DeltaTrigger, EndOfWindow, EventTimeTrigger, Fold, GlobalWindows as Global,
+    MaxBy, NeverTrigger, ProcessingTimeTrigger, PurgingTrigger, SessionWindows as Session,
+    SlidingWindows as Sliding, TimeWindow, Trigger, TriggerContext, TriggerResult,
+    TumblingWindows as Tumbling, WatermarkGenerator, WatermarkStrategy, WindowContext,
+    WindowOutput, WindowTime, Windows,
 };
 pub use spindle_dataflow::record::{Key, Record};
+pub use windowed::WindowedStream;

@@ -39,8 +39,14 @@ pub use keyed_process::{KeyedProcess, KeyedProcessFunction};
 pub use process::{FunctionResult, Process, ProcessFunction};
 pub use sink::SinkOperator;
 pub use stateless::{Filter, FlatMap, Map};
-pub use time::{AssignTimestamps, WatermarkStrategy};
-pub use window::{TimeWindow, TumblingWindows, WindowFunction, WindowOperator};
+pub use time::{AssignTimestamps, WatermarkGenerator, WatermarkStrategy};
+pub use window::{
+    AlignedWindows, Contents, Contextual, ContinuousEventTimeTrigger,
+    ContinuousProcessingTimeTrigger, CountTrigger, DeltaTrigger, EndOfWindow, EventTimeTrigger,
+    GlobalWindows, NeverTrigger, ProcessingTimeTrigger, PurgingTrigger, Results, SessionWindows,
+    SlidingWindows, TimeWindow, ToList, Trigger, TriggerContext, TriggerResult, TumblingWindows,
+    WindowContext, WindowFunction, WindowOutput, WindowSpec, WindowTime, Windows, window_operator,
+};
 
 /// Which operator of which subtask one is.
 #[derive(Clone)]

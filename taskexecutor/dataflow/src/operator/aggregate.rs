@@ -11,9 +11,9 @@ pub trait AggregateFunction<T>: Send + Sync + 'static {
     /// What comes out.
     type Output: 'static;
 
-    /// Whether [`Self::take`] is better than [`Self::add`], as it is for a function that keeps whole records. What is not taken
-    /// lends its memory to the records that come after it.
-    const TAKES: bool = false;
+    /// Whether records are kept as they are, so that [`Self::take`] saves a clone. Operators then hand records over one by one. What is
+    /// not taken lends its memory to the records that come after it.
+    const KEEPS_RECORDS: bool = false;
 
     /// The accumulator of no records.
     fn create(&self) -> Self::Accumulator;
@@ -93,7 +93,7 @@ impl<T: Record, F: Fn(T, T) -> T + Send + Sync + 'static> AggregateFunction<T> f
     type Accumulator = Option<T>;
     type Output = T;
 
-    const TAKES: bool = true;
+    const KEEPS_RECORDS: bool = true;
 
     fn create(&self) -> Option<T> {
         None

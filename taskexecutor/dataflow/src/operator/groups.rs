@@ -33,6 +33,11 @@ impl<G: Default> Groups<G> {
         }
     }
 
+    /// Number of key groups.
+    pub(crate) const fn len(&self) -> usize {
+        self.groups.len()
+    }
+
     /// The place of a key hash's group.
     #[inline]
     pub(crate) fn place(&self, hash: u64) -> Result<usize, OperatorError> {

@@ -182,7 +182,7 @@ impl<K: Key, T, A: AggregateFunction<T>> Collector<T> for RunningAggregate<K, T,
     fn push(&mut self, batch: &mut Batch<T>) -> Result<(), TaskError> {
         let name = Arc::clone(&self.values.name);
         attribute(&name, || {
-            if A::TAKES {
+            if A::KEEPS_RECORDS {
                 self.take(batch)
             } else {
                 self.add(batch)

@@ -55,7 +55,7 @@ impl<K: Eq + Clone, V> KeyTable<K, V> {
     }
 
     /// The value of a key, made if there is none.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn get_or_insert_with(
         &mut self,
         hash: u64,
@@ -66,7 +66,31 @@ impl<K: Eq + Clone, V> KeyTable<K, V> {
         self.value(place)
     }
 
+    /// Number of keys.
+    pub(crate) const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Hash, key and value at a place.
+    #[inline]
+    pub(crate) fn entry(&self, place: u32) -> (u64, &K, &V) {
+        let entry = &self.entries[place as usize];
+        (entry.hash, &entry.key, &entry.value)
+    }
+
+    /// All keys with their values, in order of arrival.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.entries.iter().map(|entry| (&entry.key, &entry.value))
+    }
+
+    /// Forgets all, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.index.clear();
+        self.entries.clear();
+    }
+
     /// Takes all out, in order of arrival, and keeps the memory.
+    #[cfg(test)]
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (K, V)> {
         self.index.clear();
         self.entries.drain(..).map(|entry| (entry.key, entry.value))

@@ -1,6 +1,5 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -18,6 +17,7 @@ use crate::task::TaskError;
 pub(crate) enum Seen<T> {
     Record(T, Option<i64>),
     Watermark(i64),
+    Idle(bool),
     End,
 }
 
@@ -30,6 +30,11 @@ impl<T> Control for Tape<T> {
 
     fn watermark(&mut self, watermark: Watermark) -> Result<(), TaskError> {
         self.0.lock().unwrap().push(Seen::Watermark(watermark.0.0));
+        Ok(())
+    }
+
+    fn idle(&mut self, idle: bool) -> Result<(), TaskError> {
+        self.0.lock().unwrap().push(Seen::Idle(idle));
         Ok(())
     }
 
@@ -67,21 +72,6 @@ pub(crate) fn context(subtask: u32, parallelism: u32) -> OperatorContext {
         clock: Clock::new(|| MonoTime::ZERO, || EventTime(0)),
         sides: SideOutputs::default(),
     }
-}
-
-type Counted = (i64, u32, u64);
-
-fn windows(context: &OperatorContext, size_ms: u64) -> (Box<dyn Collector<u32>>, Seens<Counted>) {
-    let (next, seen) = tape();
-    let operator = WindowOperator::new(
-        context,
-        TumblingWindows::of(Duration::from_millis(size_ms)),
-        Arc::new(ByValue(|key: &u32| *key)),
-        Arc::new(Count),
-        Arc::new(|key: &u32, window: TimeWindow, count: u64| (window.start.0, *key, count)),
-        next,
-    );
-    (Box::new(operator), seen)
 }
 
 fn timed(records: &[(u32, i64)]) -> Batch<u32> {
@@ -168,49 +158,6 @@ fn a_record_of_a_key_group_that_another_subtask_owns_is_an_error() {
 
 proptest! {
     #[test]
-    fn windows_agree_with_a_plain_model_record_by_record(
-        steps in prop::collection::vec((prop::collection::vec((0_u32..20, -50_i64..300), 0..30), 0_i64..320), 0..20),
-        size in 1_u64..60,
-    ) {
-        let context = context(0, 1);
-        let (mut operator, seen) = windows(&context, size);
-        let size = size as i64;
-        let (mut open, mut watermark, mut late) = (BTreeMap::<(i64, u32), u64>::new(), i64::MIN, 0);
-        for (records, advance) in steps {
-            operator.push(&mut timed(&records)).unwrap();
-            for (key, time) in records {
-                let start = time.div_euclid(size) * size;
-                if start + size - 1 <= watermark {
-                    late += 1;
-                } else {
-                    *open.entry((start, key)).or_default() += 1;
-                }
-            }
-            watermark = watermark.max(advance);
-            operator.watermark(at(watermark)).unwrap();
-            let mut fired: Vec<_> = seen.lock().unwrap().drain(..).collect();
-            prop_assert_eq!(fired.pop(), Some(Seen::Watermark(watermark)));
-            let ends: Vec<i64> = fired.iter().map(|seen| match seen {
-                Seen::Record(_, time) => time.unwrap(),
-                Seen::Watermark(_) | Seen::End => i64::MIN,
-            }).collect();
-            prop_assert!(ends.is_sorted(), "windows fire in order of their end");
-            let mut expected = Vec::new();
-            open.retain(|(start, key), count| {
-                let closed = start + size - 1 <= watermark;
-                if closed {
-                    expected.push(Seen::Record((*start, *key, *count), Some(start + size - 1)));
-                }
-                !closed
-            });
-            fired.sort_by_key(|seen| format!("{seen:?}"));
-            expected.sort_by_key(|seen| format!("{seen:?}"));
-            prop_assert_eq!(fired, expected);
-        }
-        prop_assert_eq!(context.metrics.snapshot().late_records_dropped, late);
-    }
-
-    #[test]
     fn a_running_reduce_agrees_with_a_plain_model(
         batches in prop::collection::vec(prop::collection::vec((0_u8..10, 0_u64..100), 0..50), 0..20),
     ) {
@@ -229,54 +176,6 @@ proptest! {
         }
         prop_assert_eq!(&*seen.lock().unwrap(), &expected);
     }
-}
-
-#[test]
-fn what_fires_in_one_run_fires_in_the_same_order_in_the_next() {
-    let run = || {
-        let (mut operator, seen) = windows(&context(0, 1), 10);
-        let records: Vec<_> = (0..3000_u32)
-            .map(|n| (n * 7 % 501, i64::from(n % 100)))
-            .collect();
-        operator.push(&mut timed(&records)).unwrap();
-        operator.watermark(Watermark::MAX).unwrap();
-        Arc::try_unwrap(seen).map_or_else(
-            |seen| seen.lock().unwrap().clone(),
-            |seen| seen.into_inner().unwrap(),
-        )
-    };
-    assert_eq!(run(), run());
-}
-
-#[test]
-fn watermarks_follow_the_latest_event_time_by_the_bound() {
-    let (next, seen) = tape();
-    let strategy = WatermarkStrategy::bounded_out_of_orderness(Duration::from_millis(5));
-    let mut operator = AssignTimestamps::new(
-        Arc::from("time"),
-        strategy,
-        Arc::new(|ms: &i64| EventTime(*ms)),
-        next,
-    );
-    operator.push(&mut Batch::from(vec![100, 20])).unwrap();
-    operator.push(&mut Batch::from(vec![50])).unwrap();
-    // What comes from upstream knows another time; only the end is the end.
-    operator.watermark(at(1000)).unwrap();
-    operator.push(&mut Batch::from(vec![101])).unwrap();
-    operator.watermark(Watermark::MAX).unwrap();
-    let record = |ms| Seen::Record(ms, Some(ms));
-    assert_eq!(
-        *seen.lock().unwrap(),
-        [
-            record(100),
-            record(20),
-            Seen::Watermark(94),
-            record(50),
-            record(101),
-            Seen::Watermark(95),
-            Seen::Watermark(i64::MAX),
-        ]
-    );
 }
 
 #[test]
