@@ -9,6 +9,9 @@ use spindle_dataflow::state::{OperatorStates, States};
 use crate::data_stream::DataStream;
 use crate::keyed::KeyedStream;
 
+#[cfg(test)]
+mod tests;
+
 impl<T: Record> DataStream<T> {
     /// Applies to each record a function that may hand on any number of records, put others into side outputs, and look at the time. `make`
     /// makes the function of each subtask, and declares the state that it keeps. Flink: `process`.

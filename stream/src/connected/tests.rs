@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use spindle_dataflow::batch::BATCH_RECORDS;
+
 use crate::testing::{Finished, Harness};
 use crate::{
     BroadcastState, EventTime, FunctionResult, KeyedBroadcastContext,
@@ -171,8 +173,8 @@ proptest! {
 fn late_records_of_an_interval_join_go_to_its_side_output() {
     let mut harness = Harness::new(1);
     let strategy = WatermarkStrategy::monotonous();
-    // One batch of 1024 records, whose watermark the record behind it is late by.
-    let late = (0..1024).map(|_| 5000).chain([7]);
+    // One batch, whose watermark the record behind it is late by.
+    let late = (0..BATCH_RECORDS).map(|_| 5000).chain([7]);
     let first = harness.env().from_collection(late);
     let first = first.assign_timestamps(strategy, |ms| EventTime(*ms));
     let second = first.filter(|ms| *ms == 5000);

@@ -77,3 +77,62 @@ impl<T, F: ProcessFunction<T, O>, O: 'static> Collector<T> for Process<T, F, O> 
             .each(batch, |record, ctx| function.process(record, ctx))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use spindle_common::time::EventTime;
+
+    use super::*;
+    use crate::operator::tests::{Seen, context, tape};
+    use crate::state::Redistribution;
+
+    #[test]
+    fn a_function_may_emit_any_number_of_records_with_and_without_event_times() {
+        let (next, seen) = tape::<u64>();
+        let make = |_: &mut OperatorStates| {
+            |n: u64, ctx: &mut ProcessContext<'_, u64>| {
+                (0..3000).for_each(|_| ctx.emit(n));
+                ctx.emit_at(n, EventTime(5));
+                ctx.emit(n);
+                Ok(())
+            }
+        };
+        let mut operator = Process::new(&context(0, 1), make, next);
+        // The tape takes no batch that is larger than a batch may be.
+        operator.push(&mut Batch::from(vec![1, 2])).unwrap();
+        let seen = seen.lock().unwrap();
+        assert_eq!(seen.len(), 2 * 3002);
+        assert_eq!(seen[3000], Seen::Record(1, Some(5)));
+        assert_eq!(
+            seen[3001..3003],
+            [Seen::Record(1, None), Seen::Record(2, None)]
+        );
+    }
+
+    #[test]
+    fn states_of_an_operator_say_who_gets_them_when_it_is_rescaled() {
+        let mut states = OperatorStates::new();
+        let list = states.operator_list::<u64>("list");
+        let union = states.union_list::<u64>("union");
+        states.broadcast::<u64, u64>("rules");
+        let declared: Vec<_> = states
+            .declared()
+            .map(|(name, how)| (name.to_owned(), how))
+            .collect();
+        let expected = [
+            ("list", Redistribution::Split),
+            ("union", Redistribution::Union),
+            ("rules", Redistribution::Broadcast),
+        ];
+        assert_eq!(declared, expected.map(|(name, how)| (name.to_owned(), how)));
+        let (next, _) = tape::<u64>();
+        let mut runtime = Runtime::new(&context(0, 1), states.into_store(), next);
+        let mut ctx = runtime.context(None);
+        list.push(&mut ctx, 1);
+        union.push(&mut ctx, 2);
+        union.get_mut(&mut ctx).push(3);
+        assert_eq!((list.get(&ctx), union.get(&ctx)), (&[1][..], &[2, 3][..]));
+        assert_eq!(list.take(&mut ctx), [1]);
+        assert_eq!(list.get(&ctx), []);
+    }
+}

@@ -13,6 +13,10 @@ pub(super) enum Set {
     Empty,
     One(i64, bool),
     Few(Vec<(i64, bool)>),
+    #[expect(
+        clippy::box_collection,
+        reason = "slots have a set each, nearly all of them small: it takes three words with the box, four without"
+    )]
     Many(Box<BTreeMap<i64, bool>>),
 }
 
