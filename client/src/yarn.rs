@@ -81,7 +81,7 @@ pub(crate) async fn run_per_job(
     let application = NewApplication {
         name: name.clone(),
         limits,
-        purpose: Purpose::Job(submission),
+        purpose: Purpose::Job(Box::new(submission)),
         files: with_job(own, bytes),
         job: Some(Follower::new(job_id, name)),
     };

@@ -35,4 +35,4 @@ pub use parts::{
     TaskManagerConfig, YarnConfig,
 };
 pub use raw::{Origin, RawConfig, RawValue};
-pub use value::{ExecutionTarget, OptionValue, PortRange, RestartStrategyType};
+pub use value::{ExecutionTarget, LoadBalanceMode, OptionValue, PortRange, RestartStrategyType};

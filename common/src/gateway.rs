@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::execution::{ExecutionState, FailureCause};
 use crate::id::{AllocationId, ExecutionAttemptId, FencingToken, JobId, NodeName, ResourceId};
 use crate::job_graph::{ProgramSpec, SourceSplit};
+use crate::resource::SlotProfile;
 
 /// What a TaskExecutor tells its JobManager.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -170,7 +171,7 @@ pub struct TaskMetricsSnapshot {
 pub struct SlotRequest {
     /// The lease.
     pub allocation: AllocationId,
-    /// Index of the slot, from 0.
+    /// Index of the slot, from 0. Slots that are smaller than an equal part may be more than the TaskExecutor registered.
     pub slot: u32,
     /// The job.
     pub job: JobId,
@@ -180,6 +181,8 @@ pub struct SlotRequest {
     pub graph_fingerprint: u64,
     /// Settings of the job: key and value as written.
     pub config: Vec<(String, String)>,
+    /// What the slot has. Without it, it is one of the TaskExecutor's equal parts.
+    pub profile: Option<SlotProfile>,
 }
 
 /// A task for a worker: one execution attempt with all its peers.

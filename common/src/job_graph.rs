@@ -3,12 +3,16 @@
 //! A program builds the same graph in the client (plan mode) and in each worker; [`JobGraph::fingerprint`] tells whether it did.
 //! Flink: `JobGraph`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{JobId, JobVertexId};
+use crate::resource::SlotProfile;
+
+/// The slot sharing group of vertices that name none.
+pub const DEFAULT_SLOT_SHARING_GROUP: &str = "default";
 
 /// The dataflow of one job, ready to be scheduled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +23,19 @@ pub struct JobGraph {
     pub vertices: Vec<JobVertex>,
     /// The exchanges. An edge is referred to by its index here.
     pub edges: Vec<JobEdge>,
+    /// What the slots of a slot sharing group have, by its name. Those of other groups are the TaskManagers' equal parts.
+    pub slot_profiles: BTreeMap<String, SlotProfile>,
+}
+
+/// Vertices whose subtasks share slots: a slot holds one subtask of each at most. Flink: `SlotSharingGroup`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotSharingGroup<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Slots it needs.
+    pub slots: u32,
+    /// What each of them has, if that was said.
+    pub profile: Option<SlotProfile>,
 }
 
 /// A chain of operators that runs as one task per subtask. Flink: `JobVertex`.
@@ -36,6 +53,8 @@ pub struct JobVertex {
     pub splits: Vec<Vec<SourceSplit>>,
     /// Directories that the vertex's sinks write unfinished files into, as URIs. They are removed when the job ends.
     pub staging: Vec<String>,
+    /// Name of the slot sharing group.
+    pub slot_sharing_group: String,
 }
 
 /// One operator of a chain.
@@ -220,6 +239,16 @@ pub enum InvalidJobGraph {
         /// Consumer.
         to: JobVertexId,
     },
+    /// Slots of nothing.
+    #[error(
+        "the slots of slot sharing group `{group}` are to have {profile}: both have to be more than nothing"
+    )]
+    Profile {
+        /// Name of the group.
+        group: String,
+        /// What was declared.
+        profile: SlotProfile,
+    },
     /// A source without one list of splits per subtask.
     #[error("source `{operator}` has {lists} lists of splits for parallelism {parallelism}")]
     Splits {
@@ -252,13 +281,27 @@ impl JobGraph {
             .filter(move |(_, edge)| edge.source == id)
     }
 
-    /// Slots needed: each holds one subtask of every vertex (slot sharing).
+    /// Slots needed: each holds one subtask of every vertex of its slot sharing group.
     pub fn slots(&self) -> u32 {
-        self.vertices
-            .iter()
-            .map(|vertex| vertex.parallelism)
-            .max()
-            .unwrap_or(0)
+        let groups = self.slot_sharing_groups().into_iter();
+        groups.fold(0, |sum, group| sum.saturating_add(group.slots))
+    }
+
+    /// The slot sharing groups, in the order of their first vertices.
+    pub fn slot_sharing_groups(&self) -> Vec<SlotSharingGroup<'_>> {
+        let mut groups: Vec<SlotSharingGroup<'_>> = Vec::new();
+        for vertex in &self.vertices {
+            let (name, slots) = (vertex.slot_sharing_group.as_str(), vertex.parallelism);
+            match groups.iter_mut().find(|group| group.name == name) {
+                Some(group) => group.slots = group.slots.max(slots),
+                None => groups.push(SlotSharingGroup {
+                    name,
+                    slots,
+                    profile: self.slot_profiles.get(name).copied(),
+                }),
+            }
+        }
+        groups
     }
 
     /// Number of subtasks of all vertices.
@@ -271,8 +314,8 @@ impl JobGraph {
         let mut text = String::new();
         for vertex in &self.vertices {
             text += &format!(
-                "{} {} {}\n",
-                vertex.id, vertex.parallelism, vertex.max_parallelism
+                "{} {} {} {:?}\n",
+                vertex.id, vertex.parallelism, vertex.max_parallelism, vertex.slot_sharing_group
             );
             for operator in &vertex.operators {
                 text += &format!(
@@ -287,6 +330,13 @@ impl JobGraph {
                 edge.source,
                 edge.target,
                 edge.partitioning.name()
+            );
+        }
+        for (group, profile) in &self.slot_profiles {
+            text += &format!(
+                "{group:?} {} {}\n",
+                profile.memory.as_bytes(),
+                profile.cpu_millis
             );
         }
         xxhash_rust::xxh3::xxh3_64(text.as_bytes())
@@ -329,6 +379,13 @@ impl JobGraph {
         if let Some((_, o)) = theirs.next() {
             return Some(format!("operator `{}` (uid {}) was added", o.name, o.uid));
         }
+        let groups = |graph: &Self| -> Vec<_> {
+            let groups = graph.vertices.iter().map(|v| v.slot_sharing_group.clone());
+            groups.collect()
+        };
+        if groups(self) != groups(other) || self.slot_profiles != other.slot_profiles {
+            return Some("the slot sharing groups differ".to_owned());
+        }
         (self.fingerprint() != other.fingerprint())
             .then(|| "the edges between operators differ".to_owned())
     }
@@ -367,6 +424,14 @@ impl JobGraph {
                     operator: vertex.name(),
                     lists: vertex.splits.len(),
                     parallelism: vertex.parallelism,
+                });
+            }
+        }
+        for (group, profile) in &self.slot_profiles {
+            if profile.memory.as_bytes() == 0 || profile.cpu_millis == 0 {
+                return Err(InvalidJobGraph::Profile {
+                    group: group.clone(),
+                    profile: *profile,
                 });
             }
         }
@@ -427,6 +492,78 @@ pub struct JobSubmission {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::ByteSize;
+
+    fn vertex(name: &str, parallelism: u32, group: &str) -> JobVertex {
+        JobVertex {
+            id: JobVertexId::of_uid(name),
+            parallelism,
+            max_parallelism: 128,
+            operators: vec![OperatorDescriptor {
+                uid: name.to_owned(),
+                name: name.to_owned(),
+                kind: OperatorKind::Transform,
+            }],
+            splits: Vec::new(),
+            staging: Vec::new(),
+            slot_sharing_group: group.to_owned(),
+        }
+    }
+
+    fn graph() -> JobGraph {
+        JobGraph {
+            name: "job".to_owned(),
+            vertices: vec![
+                vertex("a", 2, DEFAULT_SLOT_SHARING_GROUP),
+                vertex("b", 3, "heavy"),
+                vertex("c", 4, DEFAULT_SLOT_SHARING_GROUP),
+            ],
+            edges: Vec::new(),
+            slot_profiles: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_job_needs_the_slots_of_all_its_groups() {
+        let mut graph = graph();
+        let profile = SlotProfile::new(1.0, ByteSize::from_mib(64));
+        graph.slot_profiles.insert("heavy".to_owned(), profile);
+        let groups: Vec<_> = graph
+            .slot_sharing_groups()
+            .iter()
+            .map(|group| (group.name, group.slots, group.profile))
+            .collect();
+        assert_eq!(groups, [("default", 4, None), ("heavy", 3, Some(profile))]);
+        assert_eq!((graph.slots(), graph.tasks()), (7, 9));
+    }
+
+    #[test]
+    fn a_program_whose_groups_differ_is_another_program() {
+        let (mine, mut other) = (graph(), graph());
+        assert_eq!(mine.first_difference(&other), None);
+        other.vertices[1].slot_sharing_group = "light".to_owned();
+        assert_ne!(mine.fingerprint(), other.fingerprint());
+        let mut profiled = graph();
+        let profile = SlotProfile::new(1.0, ByteSize::from_mib(64));
+        profiled.slot_profiles.insert("heavy".to_owned(), profile);
+        assert_ne!(mine.fingerprint(), profiled.fingerprint());
+        for different in [&other, &profiled] {
+            let what = mine.first_difference(different);
+            assert_eq!(what.as_deref(), Some("the slot sharing groups differ"));
+        }
+    }
+
+    #[test]
+    fn slots_of_nothing_are_refused() {
+        let mut graph = graph();
+        let nothing = SlotProfile::new(1.0, ByteSize::from_bytes(0));
+        graph.slot_profiles.insert("heavy".to_owned(), nothing);
+        let error = graph.validate().unwrap_err().to_string();
+        assert!(
+            error.contains("`heavy` are to have 0b and 1 cores"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn both_ends_of_an_edge_know_the_same_channels() {

@@ -95,9 +95,77 @@ impl fmt::Display for ResourceProfile {
     }
 }
 
+/// Memory of a TaskManager's container that is for the TaskExecutor itself; the rest is for its slots.
+pub const TASK_EXECUTOR_MEMORY: ByteSize = ByteSize::from_mib(32);
+
+impl ResourceProfile {
+    /// What the slots of a container of this size have together.
+    pub const fn for_slots(self) -> SlotProfile {
+        let own = TASK_EXECUTOR_MEMORY.as_bytes();
+        SlotProfile {
+            memory: ByteSize::from_bytes(self.memory.as_bytes().saturating_sub(own)),
+            cpu_millis: self.vcores.saturating_mul(1000),
+        }
+    }
+}
+
+/// What a slot has whose slot sharing group says so. Flink: `ResourceProfile`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SlotProfile {
+    /// Memory, which the job's worker has as its limit for each such slot.
+    pub memory: ByteSize,
+    /// Thousandths of a core. They are counted, not enforced.
+    pub cpu_millis: u32,
+}
+
+impl SlotProfile {
+    /// So many cores, at least a thousandth of one, and so much memory.
+    pub fn new(cpu_cores: f64, memory: ByteSize) -> Self {
+        Self {
+            memory,
+            // A cast of what is too large gives the largest, of what is no number nothing.
+            cpu_millis: ((cpu_cores * 1000.0).round() as u32).max(1),
+        }
+    }
+
+    /// Cores.
+    pub fn cpu_cores(self) -> f64 {
+        f64::from(self.cpu_millis) / 1000.0
+    }
+
+    /// The container that holds one such slot and nothing else.
+    pub const fn made_to_measure(self) -> ResourceProfile {
+        let memory = self.memory.as_bytes();
+        let memory = memory.saturating_add(TASK_EXECUTOR_MEMORY.as_bytes());
+        let vcores = self.cpu_millis.div_ceil(1000);
+        ResourceProfile {
+            memory: ByteSize::from_bytes(memory),
+            vcores: if vcores == 0 { 1 } else { vcores },
+        }
+    }
+}
+
+impl fmt::Display for SlotProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} and {} cores", self.memory, self.cpu_cores())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_made_to_measure_holds_its_slot() {
+        for (cores, mib) in [(0.25, 100), (1.0, 512), (2.5, 3000), (0.0, 1)] {
+            let slot = SlotProfile::new(cores, ByteSize::from_mib(mib));
+            let all = slot.made_to_measure().for_slots();
+            assert_eq!(all.memory, slot.memory);
+            assert!(all.cpu_millis >= slot.cpu_millis && all.cpu_millis < slot.cpu_millis + 1000);
+        }
+        let small = SlotProfile::new(0.5, ByteSize::from_mib(256));
+        assert_eq!(small.to_string(), "256m and 0.5 cores");
+    }
 
     #[test]
     fn sizes_read_and_print_with_their_units() {

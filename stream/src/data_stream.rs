@@ -502,6 +502,23 @@ impl<T: Record> DataStream<T> {
     pub fn set_buffer_timeout(self, timeout: Duration) -> Self {
         self.set(|node| node.buffer_timeout = Some(timeout))
     }
+
+    /// Puts the operator, and those after it that say nothing else, into a slot sharing group: subtasks of one group share slots,
+    /// those of different groups never do. Without it, an operator is in the group of what it reads, a source in `default`.
+    ///
+    /// ```
+    /// let mut harness = spindle_stream::testing::Harness::new(1);
+    /// use spindle_stream::{ByteSize, SlotProfile};
+    ///
+    /// let env = harness.env();
+    /// env.register_slot_sharing_group("heavy", SlotProfile::new(1.0, ByteSize::from_mib(512)));
+    /// env.generate(3, |n| n).map(|n| n + 1).slot_sharing_group("heavy").collect("more");
+    /// assert_eq!(harness.run().unwrap().collected::<u64>("more"), [1, 2, 3]);
+    /// ```
+    #[must_use]
+    pub fn slot_sharing_group(self, group: &str) -> Self {
+        self.set(|node| node.slot_sharing_group = Some(group.to_owned()))
+    }
 }
 
 /// A sink, to be named. Flink: `DataStreamSink`.
@@ -524,6 +541,11 @@ impl DataStreamSink {
     /// Gives the sink its identity, which has to be unique in the job and stay when the program changes.
     pub fn uid(self, uid: &str) -> Self {
         self.set(|node| node.uid = Some(uid.to_owned()))
+    }
+
+    /// Puts the sink into a slot sharing group: see [`DataStream::slot_sharing_group`].
+    pub fn slot_sharing_group(self, group: &str) -> Self {
+        self.set(|node| node.slot_sharing_group = Some(group.to_owned()))
     }
 
     /// Sets the number of subtasks of the sink.

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use spindle_common::resource::SlotProfile;
 use spindle_dataflow::record::Record;
 use spindle_dataflow::task::Dataflow;
 
@@ -45,6 +46,13 @@ impl StreamEnvironment {
     /// Has each operator run in threads of its own. Over `pipeline.operator-chaining.enabled`.
     pub fn disable_operator_chaining(&mut self) {
         self.graph.borrow_mut().chaining = false;
+    }
+
+    /// Says what each slot of a slot sharing group has: memory is the limit of the worker for its share, cores are counted. Groups
+    /// of which nothing is said get equal parts of TaskManagers. Embedded, nothing is limited. Flink: `registerSlotSharingGroup`.
+    pub fn register_slot_sharing_group(&self, group: &str, profile: SlotProfile) {
+        let profiles = &mut self.graph.borrow_mut().slot_profiles;
+        profiles.insert(group.to_owned(), profile);
     }
 
     /// A stream of what a source reads.

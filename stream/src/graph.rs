@@ -7,14 +7,17 @@
 mod erased;
 mod vertex;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use spindle_common::id::JobVertexId;
 use spindle_common::job_graph::{
-    InvalidJobGraph, JobEdge, JobGraph, JobVertex, OperatorDescriptor, OperatorKind, Partitioning,
+    DEFAULT_SLOT_SHARING_GROUP, InvalidJobGraph, JobEdge, JobGraph, JobVertex, OperatorDescriptor,
+    OperatorKind, Partitioning,
 };
 use spindle_common::key_group::DEFAULT_MAX_PARALLELISM;
+use spindle_common::resource::SlotProfile;
 use spindle_dataflow::task::{Dataflow, TaskFactory};
 
 use crate::context::{IoContext, PlanContext, PlanError};
@@ -35,6 +38,8 @@ pub(crate) struct Node {
     /// The job's default, if absent.
     pub(crate) buffer_timeout: Option<Duration>,
     pub(crate) chaining: Chaining,
+    /// The slot sharing group; that of what it reads, if absent.
+    pub(crate) slot_sharing_group: Option<String>,
     /// What it reads; nothing for a source.
     pub(crate) inputs: Vec<Input>,
     pub(crate) logic: Logic,
@@ -91,6 +96,7 @@ impl Node {
             max_parallelism: None,
             buffer_timeout: None,
             chaining: Chaining::Always,
+            slot_sharing_group: None,
             inputs,
             logic,
             outputs: output.map(main).into_iter().collect(),
@@ -105,6 +111,8 @@ pub(crate) struct Graph {
     pub(crate) max_parallelism: u32,
     /// Whether operators share threads at all.
     pub(crate) chaining: bool,
+    /// What the slots of slot sharing groups have.
+    pub(crate) slot_profiles: BTreeMap<String, SlotProfile>,
     pub(crate) io: Arc<IoContext>,
 }
 
@@ -146,6 +154,7 @@ impl Graph {
             parallelism,
             max_parallelism: DEFAULT_MAX_PARALLELISM,
             chaining: true,
+            slot_profiles: BTreeMap::new(),
             io,
         }
     }
@@ -163,6 +172,22 @@ impl Graph {
         self.nodes[node]
             .max_parallelism
             .unwrap_or(self.max_parallelism)
+    }
+
+    /// The slot sharing group of each node: its own, else the one that all that it reads are in, else the default one.
+    fn slot_sharing_groups(&self) -> Vec<&str> {
+        let mut groups: Vec<&str> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let mut read = node.inputs.iter().map(|input| groups[input.from.node]);
+            let first = read.next().unwrap_or(DEFAULT_SLOT_SHARING_GROUP);
+            let shared = if read.all(|group| group == first) {
+                first
+            } else {
+                DEFAULT_SLOT_SHARING_GROUP
+            };
+            groups.push(node.slot_sharing_group.as_deref().unwrap_or(shared));
+        }
+        groups
     }
 
     fn uid_of(&self, node: NodeId) -> String {
@@ -185,7 +210,7 @@ impl Graph {
     }
 
     /// The operator that a node shares its thread with, if there is one: the one it reads.
-    fn chained_to(&self, node: NodeId) -> Option<NodeId> {
+    fn chained_to(&self, node: NodeId, groups: &[&str]) -> Option<NodeId> {
         let it = &self.nodes[node];
         let [only] = &it.inputs[..] else {
             return None;
@@ -196,6 +221,7 @@ impl Graph {
             && exchange.partitioning() == Partitioning::Forward
             && it.chaining == Chaining::Always
             && from.chaining != Chaining::Never
+            && groups[node] == groups[only.from.node]
             && self.max_parallelism_of(node) == self.max_parallelism_of(only.from.node);
         chains.then_some(only.from.node)
     }
@@ -207,14 +233,17 @@ impl Graph {
     pub(crate) fn build(&self, name: &str, planning: Planning) -> Result<Dataflow, BuildError> {
         // Which vertex an operator is in; a vertex is known by its first operator.
         let mut heads: Vec<NodeId> = Vec::with_capacity(self.nodes.len());
+        let groups = self.slot_sharing_groups();
         for node in 0..self.nodes.len() {
-            heads.push(self.chained_to(node).map_or(node, |from| heads[from]));
+            let chained_to = self.chained_to(node, &groups);
+            heads.push(chained_to.map_or(node, |from| heads[from]));
         }
         let id_of = |node: NodeId| JobVertexId::of_uid(&self.uid_of(heads[node]));
         let mut graph = JobGraph {
             name: name.to_owned(),
             vertices: Vec::new(),
             edges: Vec::new(),
+            slot_profiles: self.slot_profiles.clone(),
         };
         // The inputs of a vertex are those of its head, so its edges stand one behind the other, in the order of the inputs.
         let mut leaving = Vec::new();
@@ -239,7 +268,8 @@ impl Graph {
             let members: Vec<NodeId> = (head..self.nodes.len())
                 .filter(|node| heads[*node] == head)
                 .collect();
-            graph.vertices.push(self.vertex(&members, planning)?);
+            let group = groups[head];
+            graph.vertices.push(self.vertex(&members, group, planning)?);
             factories.push(Arc::new(self.factory(&members, &leaving)));
         }
         match planning {
@@ -249,7 +279,12 @@ impl Graph {
         Ok(Dataflow { graph, factories })
     }
 
-    fn vertex(&self, members: &[NodeId], planning: Planning) -> Result<JobVertex, BuildError> {
+    fn vertex(
+        &self,
+        members: &[NodeId],
+        group: &str,
+        planning: Planning,
+    ) -> Result<JobVertex, BuildError> {
         let parallelism = self.parallelism_of(members[0]);
         let mut vertex = JobVertex {
             id: JobVertexId::of_uid(&self.uid_of(members[0])),
@@ -258,6 +293,7 @@ impl Graph {
             operators: Vec::new(),
             splits: Vec::new(),
             staging: Vec::new(),
+            slot_sharing_group: group.to_owned(),
         };
         let context = PlanContext {
             io: Arc::clone(&self.io),

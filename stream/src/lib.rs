@@ -54,6 +54,7 @@ pub use function::*;
 pub use joined::{Either, JoinedStreams, KeyedJoin, WindowedJoin};
 pub use keyed::KeyedStream;
 pub use program::{ProgramError, Result, main};
+pub use spindle_common::resource::{ByteSize, SlotProfile};
 pub use spindle_common::time::{EventTime, Watermark};
 pub use spindle_dataflow::operator::{
     AggregateFunction, ContinuousEventTimeTrigger, ContinuousProcessingTimeTrigger, Count,

@@ -49,12 +49,14 @@ pub(crate) struct Ended {
 /// If the process cannot have a socket or random numbers.
 pub(crate) async fn run(
     dataflow: Dataflow,
-    submission: JobSubmission,
+    mut submission: JobSubmission,
     config: JobManagerConfig,
     io: Arc<IoContext>,
 ) -> Result<Ended, std::io::Error> {
     let job = submission.job;
     let secret = Secret::generate()?;
+    // One process has what it has: nobody limits its slots.
+    submission.graph.slot_profiles.clear();
     let slots = submission.graph.slots();
     let config = JobManagerConfig {
         slots_per_task_manager: slots,
@@ -130,11 +132,11 @@ impl ResourceDriver for LocalResources {
                     resource: ResourceId::new(format!("local-{number}")),
                     node: NodeName::new(HOST),
                     profile: self.profile,
+                    asked: self.profile,
                 };
-                let granted: Vec<_> = (self.started..self.started + plan.pending)
-                    .map(grant)
-                    .collect();
-                self.started += plan.pending;
+                let pending = plan.pending();
+                let granted: Vec<_> = (self.started..self.started + pending).map(grant).collect();
+                self.started += pending;
                 if !granted.is_empty() {
                     // A cluster that is over needs no container.
                     drop(
@@ -144,7 +146,7 @@ impl ResourceDriver for LocalResources {
                     );
                 }
             }
-            ResourceEffect::Launch { resource } => {
+            ResourceEffect::Launch { resource, .. } => {
                 let (executor, cluster, runtime) = (
                     self.executor.clone(),
                     self.cluster.clone(),

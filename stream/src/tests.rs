@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use spindle_common::job_graph::Partitioning;
 
 use crate::testing::{Finished, Harness};
-use crate::{EventTime, Fold, Tumbling, WatermarkStrategy};
+use crate::{ByteSize, EventTime, Fold, SlotProfile, Tumbling, WatermarkStrategy};
 
 type Event = (String, i64, i64);
 
@@ -246,6 +246,38 @@ fn operators_chain_until_a_key_or_another_parallelism_parts_them() {
     [read -> split -> Print] HASH [count -> Filter]
     [count -> Filter] REBALANCE [Collect counts]
     ");
+}
+
+#[test]
+fn a_slot_sharing_group_ends_a_chain_and_holds_for_what_follows() {
+    let mut harness = Harness::new(2);
+    let env = harness.env();
+    let profile = SlotProfile::new(0.5, ByteSize::from_mib(64));
+    env.register_slot_sharing_group("heavy", profile);
+    let numbers = env.generate(10, |n| n).name("read");
+    let heavy = numbers
+        .map(|n| n + 1)
+        .name("work")
+        .slot_sharing_group("heavy");
+    heavy.filter(|n| *n > 3).name("few").collect("some");
+    heavy.print().slot_sharing_group("default");
+    insta::assert_snapshot!(draw(&harness), @r"
+    [read] x2
+    [work -> few -> Collect some] x2
+    [Print] x2
+    [read] FORWARD [work -> few -> Collect some]
+    [work -> few -> Collect some] FORWARD [Print]
+    ");
+    let graph = harness.graph().unwrap();
+    let groups: Vec<_> = graph
+        .slot_sharing_groups()
+        .iter()
+        .map(|group| (group.name, group.slots, group.profile))
+        .collect();
+    assert_eq!(groups, [("default", 2, None), ("heavy", 2, Some(profile))]);
+    let mut some: Vec<u64> = harness.run().unwrap().collected("some");
+    some.sort_unstable();
+    assert_eq!(some, [4, 5, 6, 7, 8, 9, 10]);
 }
 
 #[test]

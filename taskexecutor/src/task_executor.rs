@@ -21,6 +21,7 @@ use spindle_common::gateway::{
     FromWorker, TaskDeployment, TaskReport, TaskStateUpdate, ToJobManager, ToTaskExecutor, ToWorker,
 };
 use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId};
+use spindle_common::resource::{SlotProfile, TASK_EXECUTOR_MEMORY};
 use spindle_common::time::MonoTime;
 
 use self::hello::check_hello;
@@ -32,15 +33,13 @@ use self::worker::{Worker, WorkerState};
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a worker may take to end when it was told to.
 pub const STOP_GRACE: Duration = Duration::from_secs(2);
-/// Memory of the container that is for the TaskExecutor itself; the rest is for its slots.
-pub const OWN_MEMORY: u64 = 32 << 20;
 
 /// The machine.
 #[derive(Debug)]
 pub struct TaskExecutor {
     slots: u32,
-    /// What each slot is worth; 0 if nothing is known.
-    slot_memory_bytes: u64,
+    /// What all slots are worth together; 0 if nothing is known.
+    memory_bytes: u64,
     allocations: BTreeMap<AllocationId, Allocation>,
     /// One for each job that has a slot.
     workers: BTreeMap<JobId, Worker>,
@@ -58,6 +57,8 @@ pub struct TaskExecutor {
 struct Allocation {
     slot: u32,
     job: JobId,
+    /// What the slot has; without it, it is an equal part.
+    profile: Option<SlotProfile>,
 }
 
 #[derive(Debug)]
@@ -69,10 +70,9 @@ struct Heartbeat {
 impl TaskExecutor {
     /// With this many slots, all free, in a container of this much memory. One that is too small to divide limits nobody.
     pub const fn new(slots: u32, memory_bytes: u64) -> Self {
-        let memory = memory_bytes.saturating_sub(OWN_MEMORY);
         Self {
             slots,
-            slot_memory_bytes: if slots == 0 { 0 } else { memory / slots as u64 },
+            memory_bytes: memory_bytes.saturating_sub(TASK_EXECUTOR_MEMORY.as_bytes()),
             allocations: BTreeMap::new(),
             workers: BTreeMap::new(),
             programs: Programs::new(),

@@ -1,8 +1,11 @@
 //! What is asked of the ResourceManager at each heartbeat, and what its answers mean: a pure part, without clock or connection.
 //!
 //! An ask on YARN is absolute: it replaces the one before of the same priority. The ResourceManager counts down what it grants,
-//! so this side keeps the same count and asks again only when the plan differs from it. One priority is used, for the one size
-//! of containers.
+//! so this side keeps the same count and asks again only when the plan differs from it. YARN knows one size for each priority, so
+//! each size that is ever asked for has a priority of its own, by which a grant tells what it was asked as.
+//!
+//! A node may be unwanted: one that is avoided, or one that has its share where load is spread. What is granted there is given back,
+//! and machines that are unwanted as a whole are blacklisted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,9 +18,8 @@ use spindle_jobmanager::message::{Container, ContainerPlan, ResourceEvent};
 
 use crate::exit_status::describe;
 
-const PRIORITY: i32 = 1;
-/// Grants on avoided nodes that are given back in a row. Then one is taken: the scheduler has no better place.
-const AVOIDED_GRANTS: u32 = 10;
+/// Grants on unwanted nodes that are given back in a row. Then one is taken: the scheduler has no better place.
+const UNWANTED_GRANTS: u32 = 10;
 
 /// A container that this application holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,10 +28,22 @@ pub struct Held {
     pub container: ContainerId,
     /// Its NodeManager.
     pub node: NodeId,
+    /// Size that it was asked with.
+    pub asked: ResourceProfile,
     /// Lets the NodeManager start it.
     pub token: Option<Token>,
     /// Whether its TaskExecutor has been started, as far as the NodeManager said.
     pub started: bool,
+}
+
+/// Containers of one size.
+#[derive(Debug)]
+struct Size {
+    priority: i32,
+    /// What the ResourceManager still owes by its own count; unknown when it has to be told anew.
+    owed: Option<u32>,
+    /// Whether it was said that the cluster gives no container so large.
+    refused: bool,
 }
 
 /// The books of one attempt.
@@ -39,8 +53,8 @@ pub struct Allocation {
     label: Option<String>,
     largest: Option<ResourceProfile>,
     plan: Option<ContainerPlan>,
-    /// What the ResourceManager still owes by its own count; unknown when it has to be told anew.
-    owed: Option<u32>,
+    /// Every size that was ever asked for.
+    sizes: BTreeMap<ResourceProfile, Size>,
     /// What the ResourceManager was told to keep away from.
     blacklist: BTreeSet<String>,
     held: BTreeMap<ResourceId, Held>,
@@ -48,8 +62,7 @@ pub struct Allocation {
     released: BTreeMap<ContainerId, bool>,
     known_nodes: BTreeSet<NodeId>,
     node_count: Option<u32>,
-    avoided_in_row: u32,
-    refused: bool,
+    unwanted_in_row: u32,
 }
 
 impl Allocation {
@@ -59,14 +72,13 @@ impl Allocation {
             label,
             largest: None,
             plan: None,
-            owed: Some(0),
+            sizes: BTreeMap::new(),
             blacklist: BTreeSet::new(),
             held: BTreeMap::new(),
             released: BTreeMap::new(),
             known_nodes: own.into_iter().collect(),
             node_count: None,
-            avoided_in_row: 0,
-            refused: false,
+            unwanted_in_row: 0,
         }
     }
 
@@ -88,7 +100,9 @@ impl Allocation {
 
     /// An answer was lost for good, or nothing of a request was applied: the next one says everything.
     pub fn send_again(&mut self) {
-        self.owed = None;
+        for size in self.sizes.values_mut() {
+            size.owed = None;
+        }
         self.blacklist.clear();
         for sent in self.released.values_mut() {
             *sent = false;
@@ -99,30 +113,44 @@ impl Allocation {
     /// none is made. Answers with the setting at fault, if one can be named.
     pub fn refused(&mut self) -> Option<String> {
         self.send_again();
-        self.owed = Some(0);
+        for size in self.sizes.values_mut() {
+            size.owed = Some(0);
+        }
         let label = self.label.as_ref()?;
         Some(format!("yarn.taskmanager.node-label is `{label}`"))
     }
 
-    /// Replaces the plan; answers with a refusal if it can never be had.
-    pub fn plan(&mut self, plan: ContainerPlan) -> Option<ResourceEvent> {
-        let refusal = self.refusal(&plan);
-        let wanted = plan.pending > 0;
-        if self
-            .plan
-            .as_ref()
-            .is_none_or(|before| before.avoid != plan.avoid)
-        {
-            self.avoided_in_row = 0;
+    /// Replaces the plan; answers with refusals of what can never be had.
+    pub fn plan(&mut self, plan: ContainerPlan) -> Vec<ResourceEvent> {
+        let before = self.plan.as_ref();
+        if before.is_none_or(|b| (&b.avoid, b.most_per_node) != (&plan.avoid, plan.most_per_node)) {
+            self.unwanted_in_row = 0;
+        }
+        let mut refusals = Vec::new();
+        for ask in &plan.asks {
+            let refusal = self.refusal(ask.profile);
+            let next = self.sizes.len() as i32 + 1;
+            let size = self.sizes.entry(ask.profile).or_insert(Size {
+                priority: next,
+                owed: Some(0),
+                refused: false,
+            });
+            if let Some(reason) = refusal
+                && !size.refused
+            {
+                size.refused = true;
+                refusals.push(ResourceEvent::Refused {
+                    profile: Some(ask.profile),
+                    reason,
+                });
+            }
+        }
+        for (profile, size) in &mut self.sizes {
+            // Who asks for it again shall hear of it again.
+            size.refused &= plan.asks.iter().any(|ask| ask.profile == *profile);
         }
         self.plan = Some(plan);
-        match refusal {
-            Some(reason) if wanted && !self.refused => {
-                self.refused = true;
-                Some(ResourceEvent::Refused { reason })
-            }
-            Some(_) | None => None,
-        }
+        refusals
     }
 
     /// Gives a container back; it may have been started.
@@ -146,45 +174,51 @@ impl Allocation {
 
     /// Whether containers are awaited or on their way, so that heartbeats should be quick.
     pub fn is_waiting(&self) -> bool {
-        self.wanted() > 0 || self.held.values().any(|held| !held.started)
+        self.awaits() || self.held.values().any(|held| !held.started)
     }
 
     /// Whether the next request would say something new.
     pub fn has_news(&self) -> bool {
-        self.owed != Some(self.wanted())
+        let mut sizes = self.sizes.iter();
+        sizes.any(|(profile, size)| size.owed != Some(self.wanted(*profile)))
             || self.released.values().any(|sent| !sent)
-            || (self.wanted() > 0 && self.blacklist != self.to_blacklist())
+            || (self.awaits() && self.blacklist != self.to_blacklist())
     }
 
     /// The next heartbeat.
     pub fn request(&mut self, progress: f32) -> pb::AllocateRequest {
-        let wanted = self.wanted();
         let mut ask = Vec::new();
-        // What is refused has a size that would fail the whole call, even for no container.
-        let askable = self
-            .plan
-            .as_ref()
-            .filter(|plan| self.refusal(plan).is_none());
-        if self.owed != Some(wanted)
-            && let Some(plan) = askable
-        {
-            ask.push(pb::ResourceRequest {
-                priority: Some(pb::Priority {
-                    priority: Some(PRIORITY),
-                }),
-                resource_name: Some("*".to_owned()),
-                capability: Some(launch::resource(
-                    plan.profile.memory.as_mib_ceil(),
-                    plan.profile.vcores,
-                )),
-                num_containers: Some(i32::try_from(wanted).unwrap_or(i32::MAX)),
-                relax_locality: Some(true),
-                // Allowed for `*` only, which is all that is asked.
-                node_label_expression: self.label.clone(),
-                ..Default::default()
-            });
+        let wanted: Vec<_> = self
+            .sizes
+            .keys()
+            .map(|of| (*of, self.wanted(*of)))
+            .collect();
+        for (profile, wanted) in wanted {
+            // What is refused has a size that would fail the whole call, even for no container.
+            let askable = self.plan.is_some() && self.refusal(profile).is_none();
+            let label = self.label.clone();
+            let Some(size) = self.sizes.get_mut(&profile) else {
+                continue;
+            };
+            if askable && size.owed != Some(wanted) {
+                ask.push(pb::ResourceRequest {
+                    priority: Some(pb::Priority {
+                        priority: Some(size.priority),
+                    }),
+                    resource_name: Some("*".to_owned()),
+                    capability: Some(launch::resource(
+                        profile.memory.as_mib_ceil(),
+                        profile.vcores,
+                    )),
+                    num_containers: Some(i32::try_from(wanted).unwrap_or(i32::MAX)),
+                    relax_locality: Some(true),
+                    // Allowed for `*` only, which is all that is asked.
+                    node_label_expression: label,
+                    ..Default::default()
+                });
+            }
+            size.owed = Some(wanted);
         }
-        self.owed = Some(wanted);
         let blacklist = self.to_blacklist();
         let difference = |a: &BTreeSet<String>, b: &BTreeSet<String>| -> Vec<String> {
             a.difference(b).cloned().collect()
@@ -239,18 +273,23 @@ impl Allocation {
         events
     }
 
-    /// How many more containers are wanted, as far as they can be had.
-    fn wanted(&self) -> u32 {
-        let plan = self
-            .plan
-            .as_ref()
-            .filter(|plan| self.refusal(plan).is_none());
-        plan.map_or(0, |plan| plan.pending)
+    /// How many more containers of a size are wanted, as far as they can be had.
+    fn wanted(&self, profile: ResourceProfile) -> u32 {
+        let asks = self.plan.iter().flat_map(|plan| &plan.asks);
+        let mut asks = asks.filter(|ask| ask.profile == profile);
+        let pending = asks.next().map_or(0, |ask| ask.pending);
+        match self.refusal(profile) {
+            Some(_) => 0,
+            None => pending,
+        }
     }
 
-    fn refusal(&self, plan: &ContainerPlan) -> Option<String> {
+    fn awaits(&self) -> bool {
+        self.sizes.keys().any(|profile| self.wanted(*profile) > 0)
+    }
+
+    fn refusal(&self, profile: ResourceProfile) -> Option<String> {
         let largest = self.largest?;
-        let profile = plan.profile;
         let (key, most) = if profile.memory > largest.memory {
             (
                 "taskmanager.memory.process.size",
@@ -263,8 +302,35 @@ impl Allocation {
         };
         Some(format!(
             "a TaskManager's container of {profile} is larger than the largest that this cluster gives, {largest}; \
-             lower {key} to {most} or less"
+             lower {key} to {most} or less, or what the job's slot sharing group wants for its slots"
         ))
+    }
+
+    /// The size that a grant was asked as: that of its priority, else the largest that it holds.
+    fn asked_as(&self, granted: &pb::Container, size: ResourceProfile) -> ResourceProfile {
+        let priority = granted.priority.as_ref().and_then(|p| p.priority);
+        let sizes = || self.sizes.iter();
+        let by_priority = sizes().find(|(_, of)| Some(of.priority) == priority);
+        let holds = |asked: &ResourceProfile| asked.memory <= size.memory;
+        let by_size = || sizes().rfind(|(asked, _)| holds(asked));
+        by_priority
+            .or_else(by_size)
+            .map_or(size, |(asked, _)| *asked)
+    }
+
+    /// Why a node is unwanted, if it is.
+    fn unwanted(&self, node: &NodeName) -> Option<&'static str> {
+        let plan = self.plan.as_ref()?;
+        let held = || {
+            let nodes = self.held.values().map(|held| held.node.to_string());
+            nodes.filter(|held| held == node.as_str()).count() as u32
+        };
+        if plan.avoid.contains(node) {
+            Some("its node is avoided")
+        } else {
+            let most = plan.most_per_node?;
+            (held() >= most).then_some("its node has its share")
+        }
     }
 
     fn granted(&mut self, granted: &pb::Container) -> Option<Container> {
@@ -283,26 +349,31 @@ impl Allocation {
             return None;
         }
         self.known_nodes.insert(node.clone());
-        self.owed = self.owed.map(|owed| owed.saturating_sub(1));
+        let profile = granted.resource.as_ref().map_or(NOTHING, profile_of);
+        let asked = self.asked_as(granted, profile);
+        if let Some(size) = self.sizes.get_mut(&asked) {
+            size.owed = size.owed.map(|owed| owed.saturating_sub(1));
+        }
         let name = NodeName::new(node.to_string());
-        let avoided = self
-            .plan
-            .as_ref()
-            .is_some_and(|plan| plan.avoid.contains(&name));
-        if avoided && self.avoided_in_row < AVOIDED_GRANTS {
-            self.avoided_in_row += 1;
-            tracing::info!(container_id = %id, node = %node, "gave a container back: its node is avoided");
+        if let Some(reason) = self.unwanted(&name)
+            && self.unwanted_in_row < UNWANTED_GRANTS
+        {
+            self.unwanted_in_row += 1;
+            tracing::info!(container_id = %id, node = %node, reason, "gave a container back");
             self.released.insert(id, false);
             return None;
         }
-        self.avoided_in_row = 0;
+        self.unwanted_in_row = 0;
         if let Some(plan) = &mut self.plan {
             // Until the JobManager has heard of it and says what it wants now.
-            plan.pending = plan.pending.saturating_sub(1);
+            for ask in plan.asks.iter_mut().filter(|ask| ask.profile == asked) {
+                ask.pending = ask.pending.saturating_sub(1);
+            }
         }
         let held = Held {
             container: id,
             node,
+            asked,
             token: granted.container_token.clone(),
             started: false,
         };
@@ -310,7 +381,8 @@ impl Allocation {
         Some(Container {
             resource,
             node: name,
-            profile: granted.resource.as_ref().map_or(NOTHING, profile_of),
+            profile,
+            asked,
         })
     }
 
@@ -343,13 +415,10 @@ impl Allocation {
         }
     }
 
-    /// YARN knows avoided machines by their host names only. A host is named if no other NodeManager is known on it and another
-    /// host is: else there might be nowhere to go. Single NodeManagers are avoided by giving grants back.
+    /// YARN knows machines by their host names only. A host is named if no other NodeManager is known on it and another
+    /// host is: else there might be nowhere to go. Single NodeManagers are kept away from by giving grants back.
     fn to_blacklist(&self) -> BTreeSet<String> {
-        let Some(plan) = &self.plan else {
-            return BTreeSet::new();
-        };
-        let avoided = |node: &NodeId| plan.avoid.contains(&NodeName::new(node.to_string()));
+        let avoided = |node: &NodeId| self.unwanted(&NodeName::new(node.to_string())).is_some();
         let usable: BTreeSet<&str> = self
             .known_nodes
             .iter()

@@ -6,7 +6,6 @@ use spindle_common::deployment::{
     ArtifactSpec, LOG_VARIABLE, SECRET_ENTRY, TASK_EXECUTOR_ENTRY, TASK_EXECUTOR_EXECUTABLE,
     TaskExecutorSpec,
 };
-use spindle_common::resource::ByteSize;
 use spindle_hadoop::proto::yarn as pb;
 use spindle_hadoop::token::{Credentials, TokenKind};
 use spindle_hadoop::user::HADOOP_USER_NAME;
@@ -24,10 +23,6 @@ pub(crate) struct Launcher {
     pub(crate) job_manager: String,
     /// The JobManager's attempt.
     pub(crate) fencing: u64,
-    /// Slots of each.
-    pub(crate) slots: u32,
-    /// What a TaskExecutor's container was asked with.
-    pub(crate) memory: ByteSize,
     /// Environment beside the user's name.
     pub(crate) env: BTreeMap<String, String>,
     /// What it logs, if that is set; the environment's own word goes before.
@@ -45,8 +40,12 @@ pub(crate) struct Launcher {
 }
 
 impl Launcher {
-    /// What the NodeManager is told to start in a container.
-    pub(crate) fn request(&self, held: &Held) -> Result<pb::StartContainerRequest, LaunchError> {
+    /// What the NodeManager is told to start in a container, which counts as so many slots.
+    pub(crate) fn request(
+        &self,
+        held: &Held,
+        slots: u32,
+    ) -> Result<pb::StartContainerRequest, LaunchError> {
         let files = self
             .resources
             .iter()
@@ -72,7 +71,7 @@ impl Launcher {
             launch::Command::new(&format!("./{TASK_EXECUTOR_EXECUTABLE}"))?.log_to(LOG_NAME)?;
         let context = pb::ContainerLaunchContext {
             local_resources: launch::local_resources(files),
-            tokens: Some(self.credentials(held).encode()),
+            tokens: Some(self.credentials(held, slots).encode()),
             environment: launch::environment(own.into_iter().chain(log).chain(given))?,
             command: vec![command.line()],
             application_ac_ls: self.acls.clone(),
@@ -85,7 +84,7 @@ impl Launcher {
     }
 
     /// The secret and what this one is told; of the tokens only those that HDFS takes.
-    fn credentials(&self, held: &Held) -> Credentials {
+    fn credentials(&self, held: &Held, slots: u32) -> Credentials {
         let mut credentials = Credentials::new();
         for (alias, token) in self.credentials.tokens() {
             if token.kind == TokenKind::HdfsDelegation {
@@ -101,8 +100,8 @@ impl Launcher {
             resource: held.container.to_string(),
             node: held.node.to_string(),
             host: held.node.host.clone(),
-            slots: self.slots,
-            memory_bytes: self.memory.as_bytes(),
+            slots,
+            memory_bytes: held.asked.memory.as_bytes(),
             hadoop: self.hadoop.clone(),
             user: self.user.clone(),
         };
@@ -114,10 +113,16 @@ impl Launcher {
 
 #[cfg(test)]
 mod tests {
+    use spindle_common::resource::{ByteSize, ResourceProfile};
     use spindle_hadoop::token::Token;
     use spindle_hadoop::yarn::NodeId;
 
     use super::*;
+
+    const ASKED: ResourceProfile = ResourceProfile {
+        memory: ByteSize::from_mib(512),
+        vcores: 1,
+    };
 
     fn token(kind: TokenKind) -> Token {
         Token {
@@ -138,8 +143,6 @@ mod tests {
         let launcher = Launcher {
             job_manager: "n1:1000".to_owned(),
             fencing: 1,
-            slots: 2,
-            memory: ByteSize::from_mib(512),
             env: BTreeMap::from([("A".to_owned(), "b c".to_owned())]),
             log: Some("info,spindle_rpc=debug".to_owned()),
             resources: vec![ArtifactSpec {
@@ -156,11 +159,12 @@ mod tests {
         let held = Held {
             container: "container_1_0001_01_000002".parse().unwrap(),
             node: NodeId::new("n2", 4000),
+            asked: ASKED,
             token: None,
             started: false,
         };
         let context = launcher
-            .request(&held)
+            .request(&held, 2)
             .unwrap()
             .container_launch_context
             .unwrap();
@@ -197,6 +201,7 @@ mod tests {
             (spec.node.as_str(), spec.host.as_str(), spec.slots),
             ("n2:4000", "n2", 2)
         );
+        assert_eq!(spec.memory_bytes, 512 << 20);
     }
 
     #[test]
@@ -204,8 +209,6 @@ mod tests {
         let launcher = Launcher {
             job_manager: String::new(),
             fencing: 1,
-            slots: 1,
-            memory: ByteSize::from_mib(512),
             env: BTreeMap::from([("A".to_owned(), "$HOME".to_owned())]),
             log: None,
             resources: Vec::new(),
@@ -217,11 +220,12 @@ mod tests {
         let held = Held {
             container: "container_1_0001_01_000002".parse().unwrap(),
             node: NodeId::new("n2", 4000),
+            asked: ASKED,
             token: None,
             started: false,
         };
         assert!(matches!(
-            launcher.request(&held),
+            launcher.request(&held, 1),
             Err(LaunchError::Unsafe { .. })
         ));
     }

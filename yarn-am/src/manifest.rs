@@ -216,7 +216,7 @@ fn other_lines(text: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use spindle_common::id::JobVertexId;
-    use spindle_common::job_graph::JobVertex;
+    use spindle_common::job_graph::{DEFAULT_SLOT_SHARING_GROUP, JobVertex};
     use spindle_hadoop::conf::Configuration;
 
     use super::*;
@@ -243,8 +243,10 @@ mod tests {
                 operators: Vec::new(),
                 splits: Vec::new(),
                 staging: staging.iter().map(|path| (*path).to_owned()).collect(),
+                slot_sharing_group: DEFAULT_SLOT_SHARING_GROUP.to_owned(),
             }],
             edges: Vec::new(),
+            slot_profiles: BTreeMap::new(),
         }
     }
 

@@ -202,8 +202,11 @@ fn last_line(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use spindle_common::id::JobVertexId;
-    use spindle_common::job_graph::{JobVertex, OperatorDescriptor, OperatorKind};
+    use spindle_common::job_graph::{
+        DEFAULT_SLOT_SHARING_GROUP, JobVertex, OperatorDescriptor, OperatorKind,
+    };
     use spindle_hadoop::token::Token;
+    use std::collections::BTreeMap;
 
     use super::*;
     use crate::process::report;
@@ -223,8 +226,10 @@ mod tests {
                 operators: vec![operator],
                 splits: vec![Vec::new()],
                 staging: Vec::new(),
+                slot_sharing_group: DEFAULT_SLOT_SHARING_GROUP.to_owned(),
             }],
             edges: Vec::new(),
+            slot_profiles: BTreeMap::new(),
         }
     }
 

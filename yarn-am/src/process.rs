@@ -162,8 +162,6 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
     let launcher = Launcher {
         job_manager: format!("{}:{rpc_port}", environment.host),
         fencing: fencing.0,
-        slots: task_manager.slots,
-        memory: task_manager.memory,
         env: task_manager.env,
         log: (told.config.is_set(&options::LOG_LEVEL))
             .then(|| told.config.get(&options::LOG_LEVEL)),

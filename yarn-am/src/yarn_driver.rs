@@ -193,7 +193,10 @@ impl YarnActor {
                     reason = format!("{reason}; {setting}");
                 }
                 tracing::warn!(reason, "ask refused");
-                self.tell(ResourceEvent::Refused { reason });
+                self.tell(ResourceEvent::Refused {
+                    profile: None,
+                    reason,
+                });
                 sleep(self.config.calm).await;
                 Ok(())
             }
@@ -235,24 +238,24 @@ impl YarnActor {
     fn wish(&mut self, wish: ResourceEffect) {
         match wish {
             ResourceEffect::Plan(plan) => {
-                tracing::debug!(pending = plan.pending, profile = %plan.profile, avoid = ?plan.avoid, "plan");
-                if let Some(refusal) = self.allocation.plan(plan) {
+                tracing::debug!(asks = ?plan.asks, avoid = ?plan.avoid, most_per_node = plan.most_per_node, "plan");
+                for refusal in self.allocation.plan(plan) {
                     self.tell(refusal);
                 }
             }
-            ResourceEffect::Launch { resource } => self.launch(resource),
+            ResourceEffect::Launch { resource, slots } => self.launch(resource, slots),
             ResourceEffect::Stop { resource } => self.stop(resource),
             ResourceEffect::Release { resource } => self.allocation.release(&resource),
         }
     }
 
-    fn launch(&mut self, resource: ResourceId) {
+    fn launch(&mut self, resource: ResourceId, slots: u32) {
         let Some(held) = self.allocation.held(&resource).cloned() else {
             // It was over before it was launched, which the JobManager hears or has heard.
             tracing::info!(container_id = %resource, "not launched: the container is gone");
             return;
         };
-        let request = match self.launcher.request(&held) {
+        let request = match self.launcher.request(&held, slots) {
             Ok(request) => request,
             Err(error) => return self.not_started(resource, report(&error)),
         };

@@ -1,7 +1,7 @@
 //! `spindle info`: the plan of a job.
 
 use clap::Args;
-use spindle_common::job_graph::{JobGraph, JobVertex};
+use spindle_common::job_graph::{DEFAULT_SLOT_SHARING_GROUP, JobGraph, JobVertex};
 
 use super::{JobArgs, OutputArgs, SettingArgs};
 use crate::error::CliError;
@@ -60,6 +60,9 @@ fn draw(graph: &JobGraph) -> String {
             vertex.parallelism,
             vertex.max_parallelism
         );
+        if vertex.slot_sharing_group != DEFAULT_SLOT_SHARING_GROUP {
+            text += &format!("    slot sharing group {}\n", vertex.slot_sharing_group);
+        }
         for (_, edge) in graph.inputs_of(vertex.id) {
             let from = graph
                 .vertices
@@ -80,6 +83,15 @@ fn draw(graph: &JobGraph) -> String {
         }
     }
     text += &format!("\n{} tasks in {} slots", graph.tasks(), graph.slots());
+    let groups = graph.slot_sharing_groups();
+    if groups.len() > 1 || !graph.slot_profiles.is_empty() {
+        for group in groups {
+            text += &format!("\n    {} in slot sharing group {}", group.slots, group.name);
+            if let Some(profile) = group.profile {
+                text += &format!(", each with {profile}");
+            }
+        }
+    }
     text
 }
 
@@ -100,6 +112,7 @@ fn json(graph: &JobGraph) -> serde_json::Value {
             "description": vertex.name(),
             "parallelism": vertex.parallelism,
             "max_parallelism": vertex.max_parallelism,
+            "slot_sharing_group": vertex.slot_sharing_group,
             "inputs": inputs,
             "operators": operators,
             "splits": vertex.splits.iter().map(Vec::len).sum::<usize>(),

@@ -52,7 +52,7 @@ impl Application {
 /// What an application is to do.
 pub(crate) enum Purpose {
     /// One job, planned here.
-    Job(JobSubmission),
+    Job(Box<JobSubmission>),
     /// What a program describes there, with these arguments.
     Program(Vec<String>),
     /// Jobs that come and go.

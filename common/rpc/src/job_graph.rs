@@ -96,12 +96,14 @@ fn check_version(bytes: &[u8], what: &'static str) -> Result<(), DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn graph() -> JobGraph {
         JobGraph {
             name: "empty".to_owned(),
             vertices: Vec::new(),
             edges: Vec::new(),
+            slot_profiles: BTreeMap::new(),
         }
     }
 

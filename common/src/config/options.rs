@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::resource::ByteSize;
 
 use super::kind::{ConfigOption, Kind, OptionSpec};
-use super::value::{ExecutionTarget, PortRange, RestartStrategyType};
+use super::value::{ExecutionTarget, LoadBalanceMode, PortRange, RestartStrategyType};
 
 /// Options that belong together.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -183,7 +183,11 @@ options! {
         }
         TASK_SLOTS: u32 = "taskmanager.numberOfTaskSlots" {
             kind: COUNT, default: Some("1"), unit: "slots", flink: true,
-            doc: "Slots of a TaskManager. A slot holds one subtask of each operator of a job.",
+            doc: "Slots of a TaskManager, which are its equal parts. A slot holds one subtask of each operator of a slot sharing group. Groups that say what their slots have get just that, of whichever TaskManager has room for it.",
+        }
+        LOAD_BALANCE_MODE: LoadBalanceMode = "taskmanager.load-balance.mode" {
+            kind: Kind::Enum(LoadBalanceMode::WORDS), default: Some("NONE"), unit: "", flink: true,
+            doc: "How load is balanced. NONE: slots are taken of the TaskManager that has the fewest in use. SLOTS: TaskManagers are spread evenly over the nodes too, as far as those have room, and slots are taken on the node that has the fewest in use.",
         }
         BUFFERS_PER_CHANNEL: u32 = "taskmanager.network.memory.buffers-per-channel" {
             kind: Kind::Int { min: 1, max: 1024 }, default: Some("8"), unit: "buffers", flink: true,

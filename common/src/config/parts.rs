@@ -7,7 +7,7 @@ use crate::resource::{ByteSize, ResourceProfile};
 
 use super::checked::Config;
 use super::options;
-use super::value::{ExecutionTarget, PortRange, RestartStrategyType};
+use super::value::{ExecutionTarget, LoadBalanceMode, PortRange, RestartStrategyType};
 
 /// What follows the failure of a task.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -92,6 +92,8 @@ pub struct SessionConfig {
     pub max_memory: Option<ByteSize>,
     /// Virtual cores of all TaskManagers' containers together at most.
     pub max_cpu: Option<f64>,
+    /// How load is balanced.
+    pub load_balance: LoadBalanceMode,
     /// How many jobs that are over stay visible.
     pub job_store_capacity: u32,
     /// How long they do.
@@ -205,6 +207,7 @@ impl Config {
             max_slots: self.get(&options::MAX_SLOTS),
             max_memory: self.get(&options::MAX_TOTAL_MEMORY),
             max_cpu: self.get(&options::MAX_TOTAL_CPU),
+            load_balance: self.get(&options::LOAD_BALANCE_MODE),
             job_store_capacity: self.get(&options::JOB_STORE_CAPACITY),
             job_store_expiration: self.get(&options::JOB_STORE_EXPIRATION),
             start_worker_max_failure_rate: self.get(&options::START_WORKER_MAX_FAILURE_RATE),

@@ -120,6 +120,16 @@ words! {
     }
 }
 
+words! {
+    /// How load is balanced over TaskManagers and nodes.
+    LoadBalanceMode {
+        /// Over TaskManagers, wherever they are.
+        None = "NONE" | "none",
+        /// Over nodes first.
+        Slots = "SLOTS" | "slots",
+    }
+}
+
 /// Ports to try, in order; port 0 is any free one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortRange(Vec<RangeInclusive<u16>>);

@@ -6,6 +6,7 @@ use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::gateway::{SlotRequest, ToJobManager};
 use spindle_common::id::{AllocationId, JobId};
 use spindle_common::job_graph::{ProgramArtifact, ProgramSpec};
+use spindle_common::resource::SlotProfile;
 use spindle_common::time::MonoTime;
 
 use super::programs::{Need, is_sha256};
@@ -26,12 +27,13 @@ impl TaskExecutor {
             program,
             graph_fingerprint,
             config,
+            profile,
         } = request;
         if self.allocations.contains_key(&allocation) {
             tracing::warn!(%allocation, "slot was requested twice");
             return;
         }
-        if let Err(cause) = self.check_request(slot, &program) {
+        if let Err(cause) = self.check_request(slot, profile, &program) {
             out.push(Effect::Tell(ToJobManager::SlotUnavailable {
                 allocation,
                 job,
@@ -39,8 +41,8 @@ impl TaskExecutor {
             }));
             return;
         }
-        self.allocations
-            .insert(allocation, Allocation { slot, job });
+        let leased = Allocation { slot, job, profile };
+        self.allocations.insert(allocation, leased);
         let Some(worker) = self.workers.get(&job) else {
             return self.begin_worker(now, job, program, graph_fingerprint, config, out);
         };
@@ -58,7 +60,12 @@ impl TaskExecutor {
         }
     }
 
-    fn check_request(&self, slot: u32, program: &ProgramSpec) -> Result<(), FailureCause> {
+    fn check_request(
+        &self,
+        slot: u32,
+        profile: Option<SlotProfile>,
+        program: &ProgramSpec,
+    ) -> Result<(), FailureCause> {
         let refuse = |class, message| {
             Err(FailureCause {
                 class,
@@ -70,7 +77,9 @@ impl TaskExecutor {
             let message = "the TaskExecutor is shutting down".to_owned();
             return refuse(FailureClass::Retry, message);
         }
-        if slot >= self.slots {
+        let mut slots = self.allocations.values().map(|held| held.profile);
+        let only_equal_parts = profile.is_none() && slots.all(|of| of.is_none());
+        if only_equal_parts && slot >= self.slots {
             let message = format!(
                 "there is no slot {slot}: the TaskExecutor has {}",
                 self.slots
@@ -79,6 +88,20 @@ impl TaskExecutor {
         }
         if let Some(held) = self.allocations.values().find(|held| held.slot == slot) {
             let message = format!("slot {slot} is leased to job {}", held.job);
+            return refuse(FailureClass::Retry, message);
+        }
+        let leased = self.allocations.values().map(|held| held.profile);
+        let leased: u64 = leased.map(|profile| self.slot_memory(profile)).sum();
+        let (free, wanted) = (
+            self.memory_bytes.saturating_sub(leased),
+            self.slot_memory(profile),
+        );
+        if self.memory_bytes > 0 && wanted > free {
+            let message = format!(
+                "there is no room for slot {slot} of {} MiB: the TaskExecutor has {} MiB that no slot has",
+                wanted >> 20,
+                free >> 20
+            );
             return refuse(FailureClass::Retry, message);
         }
         if let Some(artifact) = &program.artifact
@@ -185,14 +208,26 @@ impl TaskExecutor {
         }
     }
 
+    /// What a slot is worth; 0 if nothing is known.
+    fn slot_memory(&self, profile: Option<SlotProfile>) -> u64 {
+        match profile {
+            _ if self.memory_bytes == 0 => 0,
+            Some(profile) => profile.memory.as_bytes(),
+            None => self
+                .memory_bytes
+                .checked_div(u64::from(self.slots))
+                .unwrap_or(0),
+        }
+    }
+
     /// What the job's worker may use; 0 sets no limit.
     fn memory_limit(&self, job: JobId) -> u64 {
         let slots = self.allocations.values().filter(|held| held.job == job);
-        self.slot_memory_bytes * slots.count() as u64
+        slots.map(|held| self.slot_memory(held.profile)).sum()
     }
 
     fn limit(&self, job: JobId, worker: WorkerId, out: &mut Vec<Effect>) {
-        if self.slot_memory_bytes > 0 {
+        if self.memory_bytes > 0 {
             out.push(Effect::LimitWorker {
                 worker,
                 memory_limit_bytes: self.memory_limit(job),
@@ -206,18 +241,23 @@ impl TaskExecutor {
                 continue;
             };
             let limit = self.memory_limit(job);
-            if let Some((_, worker)) = self.worker_mut(id)
-                && worker.is_running()
-                && limit > 0
-                && used > limit
-            {
+            let running = self.workers.get(&job).is_some_and(Worker::is_running);
+            if running && limit > 0 && used > limit {
+                let mut slots = self.allocations.values().filter(|held| held.job == job);
+                let advice = if slots.any(|held| held.profile.is_some()) {
+                    "raise what the job's slot sharing group wants for its slots"
+                } else {
+                    "raise taskmanager.memory.process.size or lower taskmanager.numberOfTaskSlots"
+                };
                 let why = format!(
-                    "it used {} MiB of its limit of {} MiB; raise taskmanager.memory.process.size or lower taskmanager.numberOfTaskSlots",
+                    "it used {} MiB of its limit of {} MiB; {advice}",
                     used.div_ceil(1 << 20),
                     limit >> 20
                 );
-                worker.state = WorkerState::Killed { why };
-                out.push(Effect::KillWorker(id));
+                if let Some((_, worker)) = self.worker_mut(id) {
+                    worker.state = WorkerState::Killed { why };
+                    out.push(Effect::KillWorker(id));
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ use spindle_common::gateway::SlotRequest;
 use spindle_common::gateway::{TaskMetricsSnapshot, WorkerHello};
 use spindle_common::id::JobVertexId;
 use spindle_common::job_graph::{ProgramArtifact, ProgramSpec};
+use spindle_common::resource::ByteSize;
 
 use super::*;
 
@@ -24,7 +25,10 @@ struct Story {
 impl Story {
     fn new(slots: u32) -> Self {
         let mut story = Self {
-            machine: TaskExecutor::new(slots, OWN_MEMORY + u64::from(slots) * SLOT_MEMORY),
+            machine: TaskExecutor::new(
+                slots,
+                TASK_EXECUTOR_MEMORY.as_bytes() + u64::from(slots) * SLOT_MEMORY,
+            ),
             now: MonoTime::ZERO,
             text: String::new(),
         };
@@ -72,7 +76,26 @@ impl Story {
             },
             graph_fingerprint: FINGERPRINT,
             config: Vec::new(),
+            profile: None,
         }))
+    }
+
+    /// A slot of so many MiB.
+    fn request_sized(&mut self, allocation: u64, slot: u32, job: u8, mib: u64) -> &mut Self {
+        let request = SlotRequest {
+            allocation: AllocationId(allocation),
+            slot,
+            job: job_id(job),
+            program: ProgramSpec {
+                executable: "job".to_owned(),
+                args: Vec::new(),
+                artifact: None,
+            },
+            graph_fingerprint: FINGERPRINT,
+            config: Vec::new(),
+            profile: Some(SlotProfile::new(0.5, ByteSize::from_mib(mib))),
+        };
+        self.job_manager(ToTaskExecutor::RequestSlot(request))
     }
 
     fn free(&mut self, allocation: u64) -> &mut Self {
@@ -470,5 +493,18 @@ fn a_worker_may_use_what_its_slots_are_worth_and_is_killed_alone_for_more() {
     story.input(memory(100, 200));
     story.free(3).input(memory(99, 101)).input(memory(99, 102));
     story.request(4, 2, 2).killed(2);
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn slots_that_say_what_they_have_are_cut_from_what_is_free_and_limit_their_worker() {
+    // 300 MiB in three equal parts.
+    let mut story = Story::new(3);
+    story.request_sized(1, 0, 1, 150).hello(1, 1);
+    story.request(2, 1, 2);
+    story.request(3, 2, 2);
+    story.request_sized(4, 2, 3, 20);
+    story.request_sized(5, 5, 1, 30);
+    story.input(Input::Memory(vec![(WorkerId(1), 181 << 20)]));
     insta::assert_snapshot!(story.text);
 }

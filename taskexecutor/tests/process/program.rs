@@ -1,5 +1,6 @@
 //! What the workers run: one task that does as its job's setting says, most of which nobody would want.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::io::Write as _;
 use std::path::Path;
@@ -8,7 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use spindle_common::id::{ExecutionAttemptId, JobVertexId};
-use spindle_common::job_graph::{JobGraph, JobVertex, OperatorDescriptor, OperatorKind};
+use spindle_common::job_graph::{
+    DEFAULT_SLOT_SHARING_GROUP, JobGraph, JobVertex, OperatorDescriptor, OperatorKind,
+};
 use spindle_dataflow::task::{Dataflow, Step, Task, TaskContext, TaskError, TaskFactory};
 
 /// The setting. Without it the task runs until it is cancelled.
@@ -122,11 +125,13 @@ pub(crate) fn dataflow(behaviour: &str) -> Dataflow {
         operators: vec![operator],
         splits: vec![Vec::new()],
         staging: Vec::new(),
+        slot_sharing_group: DEFAULT_SLOT_SHARING_GROUP.to_owned(),
     };
     let graph = JobGraph {
         name: "test".to_owned(),
         vertices: vec![vertex],
         edges: Vec::new(),
+        slot_profiles: BTreeMap::new(),
     };
     Dataflow {
         graph,

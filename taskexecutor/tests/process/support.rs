@@ -146,6 +146,7 @@ impl JobManager {
             },
             graph_fingerprint: dataflow("").graph.fingerprint(),
             config,
+            profile: None,
         }))
         .await;
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use spindle_common::config::{Config, ConfigError, RestartConfig};
+use spindle_common::config::{Config, ConfigError, LoadBalanceMode, RestartConfig};
 use spindle_common::id::FencingToken;
 use spindle_common::resource::{ByteSize, ResourceProfile};
 
@@ -69,6 +69,8 @@ pub struct JobManagerConfig {
     pub idle_timeout: Duration,
     /// What the TaskManagers may be together.
     pub limits: ResourceLimits,
+    /// Whether TaskManagers, and the slots in use, are spread over the nodes.
+    pub spread: bool,
     /// How many jobs that are over stay visible.
     pub job_store_capacity: u32,
     /// How long they do.
@@ -104,6 +106,7 @@ impl Default for JobManagerConfig {
             client_linger: Duration::from_secs(3),
             idle_timeout: Duration::from_secs(30),
             limits: ResourceLimits::default(),
+            spread: false,
             job_store_capacity: 100,
             job_store_expiration: Duration::from_secs(3600),
             loss_naming: Duration::from_secs(2),
@@ -140,6 +143,10 @@ impl JobManagerConfig {
                 slots: session.max_slots,
                 memory: session.max_memory,
                 cpu: session.max_cpu,
+            },
+            spread: match session.load_balance {
+                LoadBalanceMode::None => false,
+                LoadBalanceMode::Slots => true,
             },
             job_store_capacity: session.job_store_capacity,
             job_store_expiration: session.job_store_expiration,
@@ -188,6 +195,7 @@ mod tests {
             ("resourcemanager.taskmanager-timeout", "5 s"),
             ("slotmanager.number-of-slots.max", "6"),
             ("jobstore.expiration-time", "90"),
+            ("taskmanager.load-balance.mode", "SLOTS"),
         ];
         let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let config = Config::from_pairs(&pairs).unwrap();
@@ -202,6 +210,7 @@ mod tests {
         assert_eq!(settings.idle_timeout, Duration::from_secs(5));
         assert_eq!(settings.limits.slots, Some(6));
         assert_eq!(settings.limits.memory, None);
+        assert!(settings.spread);
         assert_eq!(settings.job_store_expiration, Duration::from_secs(90));
     }
 

@@ -1,6 +1,6 @@
 //! A job graph as it runs: one execution for each parallel subtask, all of the same attempt. Flink: `ExecutionGraph`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use spindle_common::execution::ExecutionState;
 use spindle_common::gateway::{
@@ -9,7 +9,10 @@ use spindle_common::gateway::{
 };
 use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId, JobVertexId, ResourceId};
 use spindle_common::job_graph::{JobEdge, JobGraph, JobVertex};
+use spindle_common::resource::SlotProfile;
 use spindle_common::time::MonoTime;
+
+use crate::resource_manager::SlotCounts;
 
 /// The states of an execution whose output is complete.
 pub(crate) const DONE: &[ExecutionState] =
@@ -26,6 +29,8 @@ pub(crate) const TERMINAL: &[ExecutionState] = &[
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HeldSlot {
     pub(crate) allocation: AllocationId,
+    /// What it has; without it, it is one of a TaskManager's equal parts.
+    pub(crate) profile: Option<SlotProfile>,
     pub(crate) resource: ResourceId,
     pub(crate) data_address: String,
 }
@@ -75,6 +80,18 @@ pub(crate) struct ExecutionGraph {
     counts: BTreeMap<ExecutionState, usize>,
     /// Index of the first execution of each vertex.
     first_of: BTreeMap<JobVertexId, usize>,
+    /// Index of the first slot of each vertex: slots stand group by group, in the order of the graph.
+    first_slot_of: BTreeMap<JobVertexId, usize>,
+}
+
+/// Slots that a job needs, by what they have.
+pub(crate) fn slot_counts(graph: &JobGraph) -> SlotCounts {
+    let mut counts = SlotCounts::new();
+    for group in graph.slot_sharing_groups() {
+        let count = counts.entry(group.profile).or_default();
+        *count = count.saturating_add(group.slots);
+    }
+    counts
 }
 
 impl ExecutionGraph {
@@ -86,12 +103,22 @@ impl ExecutionGraph {
             first_of.insert(vertex.id, next);
             next += vertex.parallelism as usize;
         }
+        let mut first_slot_of = BTreeMap::new();
+        let mut next = 0;
+        for group in graph.slot_sharing_groups() {
+            let vertices = graph.vertices.iter();
+            for vertex in vertices.filter(|vertex| vertex.slot_sharing_group == group.name) {
+                first_slot_of.insert(vertex.id, next);
+            }
+            next += group.slots as usize;
+        }
         let mut this = Self {
             graph,
             attempt,
             executions: Vec::new(),
             counts: BTreeMap::new(),
             first_of,
+            first_slot_of,
         };
         this.begin_attempt(now);
         this
@@ -169,7 +196,35 @@ impl ExecutionGraph {
         states.iter().map(count).sum::<usize>() == self.executions.len()
     }
 
-    /// The deployments of all executions, in topological order: subtask i of every vertex in slot i.
+    /// Gives each slot sharing group its slots; nothing if some are missing.
+    pub(crate) fn assign<'a>(
+        &self,
+        held: impl Iterator<Item = &'a HeldSlot>,
+    ) -> Option<Vec<HeldSlot>> {
+        let mut free: BTreeMap<Option<SlotProfile>, VecDeque<&HeldSlot>> = BTreeMap::new();
+        for slot in held {
+            free.entry(slot.profile).or_default().push_back(slot);
+        }
+        let mut slots = Vec::new();
+        for group in self.graph.slot_sharing_groups() {
+            let of_profile = free.get_mut(&group.profile)?;
+            for _ in 0..group.slots {
+                slots.push(of_profile.pop_front()?.clone());
+            }
+        }
+        Some(slots)
+    }
+
+    /// Index of the slot that an execution runs in: subtask i in the i-th of its group.
+    pub(crate) fn slot_of(&self, id: ExecutionAttemptId) -> usize {
+        self.slot_index(id.vertex, id.subtask)
+    }
+
+    fn slot_index(&self, vertex: JobVertexId, subtask: u32) -> usize {
+        self.first_slot_of[&vertex] + subtask as usize
+    }
+
+    /// The deployments of all executions, in topological order, in slots as [`Self::assign`] gives them.
     pub(crate) fn deployments(&self, job: JobId, slots: &[HeldSlot]) -> Vec<TaskDeployment> {
         let deploy = |execution: &Execution| {
             let id = execution.id;
@@ -179,7 +234,7 @@ impl ExecutionGraph {
                 .expect("executions are made from the graph's vertices");
             TaskDeployment {
                 job,
-                allocation: slots[id.subtask as usize].allocation,
+                allocation: slots[self.slot_of(id)].allocation,
                 execution: id,
                 parallelism: vertex.parallelism,
                 max_parallelism: vertex.max_parallelism,
@@ -225,7 +280,9 @@ impl ExecutionGraph {
                 subtask: producer,
                 attempt: self.attempt,
             },
-            data_address: slots[producer as usize].data_address.clone(),
+            data_address: slots[self.slot_index(edge.source, producer)]
+                .data_address
+                .clone(),
         };
         let (producers, consumers) = self.ends(edge);
         let producers = edge
@@ -275,110 +332,4 @@ impl ExecutionGraph {
 }
 
 #[cfg(test)]
-mod tests {
-    use spindle_common::job_graph::{OperatorDescriptor, OperatorKind, Partitioning};
-
-    use super::*;
-
-    fn vertex(name: &str, kind: OperatorKind, parallelism: u32) -> JobVertex {
-        JobVertex {
-            id: JobVertexId::of_uid(name),
-            parallelism,
-            max_parallelism: 128,
-            operators: vec![OperatorDescriptor {
-                uid: name.to_owned(),
-                name: name.to_owned(),
-                kind,
-            }],
-            splits: Vec::new(),
-            staging: Vec::new(),
-        }
-    }
-
-    /// `a` (2) is joined forward to `b` (2), and all to all to `c` (1), which `b` feeds too.
-    fn graph() -> ExecutionGraph {
-        let a = vertex("a", OperatorKind::Source, 2);
-        let b = vertex("b", OperatorKind::Transform, 2);
-        let c = vertex("c", OperatorKind::Sink, 1);
-        let edge = |source: &JobVertex, target: &JobVertex, partitioning| JobEdge {
-            source: source.id,
-            target: target.id,
-            partitioning,
-        };
-        let edges = vec![
-            edge(&b, &c, Partitioning::Rebalance),
-            edge(&a, &b, Partitioning::Forward),
-            edge(&a, &c, Partitioning::Broadcast),
-        ];
-        let graph = JobGraph {
-            name: "job".to_owned(),
-            vertices: vec![a, b, c],
-            edges,
-        };
-        ExecutionGraph::new(graph, 0, MonoTime::ZERO)
-    }
-
-    #[test]
-    fn a_forward_edge_has_one_channel_and_the_others_have_one_to_each() {
-        let slot = |n: u64| HeldSlot {
-            allocation: AllocationId(n),
-            resource: ResourceId::new(format!("tm{n}")),
-            data_address: format!("host{n}:1"),
-        };
-        let job = JobId::from_bytes([1; 16]);
-        let tasks = graph().deployments(job, &[slot(5), slot(6)]);
-        let order: Vec<_> = tasks.iter().map(|task| task.execution).collect();
-        let id = |uid, subtask| ExecutionAttemptId {
-            vertex: JobVertexId::of_uid(uid),
-            subtask,
-            attempt: 0,
-        };
-        assert_eq!(
-            order,
-            [id("a", 0), id("a", 1), id("b", 0), id("b", 1), id("c", 0)]
-        );
-
-        let outputs: Vec<_> = tasks[1].outputs.iter().collect();
-        assert_eq!((outputs[0].edge, &outputs[0].consumers[..]), (1, &[1][..]));
-        assert_eq!((outputs[1].edge, &outputs[1].consumers[..]), (2, &[0][..]));
-
-        let channels = |gate: &InputGateDescriptor| -> Vec<_> {
-            let channels = gate.channels.iter();
-            channels
-                .map(|c| (c.producer, c.data_address.clone()))
-                .collect()
-        };
-        let (first, second) = ("host5:1".to_owned(), "host6:1".to_owned());
-        assert_eq!(
-            channels(&tasks[3].inputs[0]),
-            [(id("a", 1), second.clone())]
-        );
-        let edges: Vec<u32> = tasks[4].inputs.iter().map(|gate| gate.edge).collect();
-        assert_eq!(edges, [0, 2]);
-        assert_eq!(
-            channels(&tasks[4].inputs[0]),
-            [(id("b", 0), first), (id("b", 1), second)]
-        );
-        assert_eq!(tasks[4].allocation, AllocationId(5));
-    }
-
-    #[test]
-    fn an_execution_of_another_attempt_is_not_found() {
-        let mut graph = graph();
-        let id = graph.executions()[3].id;
-        assert_eq!(graph.index_of(id), Some(3));
-        graph.restart(MonoTime::ZERO);
-        assert_eq!(graph.index_of(id), None);
-        assert_eq!(graph.executions()[3].id.attempt, 1);
-    }
-
-    #[test]
-    fn progress_is_the_mean_of_the_sources() {
-        let mut graph = graph();
-        graph.execution_mut(0).metrics.progress = Some(0.5);
-        graph.execution_mut(2).metrics.progress = Some(1.0);
-        assert_eq!(graph.source_progress(), 0.25);
-        graph.enter(MonoTime::ZERO, 1, ExecutionState::Finished);
-        assert_eq!(graph.source_progress(), 0.75);
-    }
-}
+mod tests;

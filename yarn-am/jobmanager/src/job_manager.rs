@@ -158,7 +158,7 @@ impl JobManager {
         } = submission;
         let restart = self.config.restart_of(&config);
         let spec = Box::new(JobSpec {
-            slots: graph.slots(),
+            slots: crate::execution_graph::slot_counts(&graph),
             program,
             graph_fingerprint: graph.fingerprint(),
             config,

@@ -15,10 +15,11 @@ use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId, ResourceId};
 use spindle_common::job_graph::JobGraph;
 use spindle_common::time::MonoTime;
 
-use crate::execution_graph::{ExecutionGraph, HeldSlot, TERMINAL};
+use crate::execution_graph::{ExecutionGraph, HeldSlot, TERMINAL, slot_counts};
 use crate::job_master::restart::RestartBackoff;
 use crate::machine::{Machine, Outbox};
 use crate::message::Transition;
+use crate::resource_manager::SlotCounts;
 
 /// What can happen to a JobMaster.
 #[derive(Debug)]
@@ -85,10 +86,10 @@ pub(crate) enum JobMasterEffect {
 }
 
 /// How many slots a job wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SlotDemand {
-    /// This many in all, those asked for and held included.
-    Total(u32),
+    /// These in all, those asked for and held included.
+    Total(SlotCounts),
     /// Those asked for and held, and no others.
     Hold,
 }
@@ -204,23 +205,24 @@ impl JobMaster {
         for index in 0..self.graph.executions().len() {
             self.move_task(now, index, ExecutionState::Scheduled, None, out);
         }
-        let demand = SlotDemand::Total(self.graph.graph().slots());
+        let demand = SlotDemand::Total(slot_counts(self.graph.graph()));
         out.push(JobMasterEffect::Demand(demand));
         self.deploy_if_all_slots_are_there(now, out);
     }
 
     fn deploy_if_all_slots_are_there(&mut self, now: MonoTime, out: Out<'_, '_>) {
-        let wanted = self.graph.graph().slots() as usize;
-        if self.phase != Phase::WaitingForSlots || self.slots.len() < wanted {
+        if self.phase != Phase::WaitingForSlots {
             return;
         }
-        let slots: Vec<HeldSlot> = self.slots.values().take(wanted).cloned().collect();
+        let Some(slots) = self.graph.assign(self.slots.values()) else {
+            return;
+        };
         self.phase = Phase::Running { committing: None };
         self.move_job(now, JobStatus::Running, None, out);
         out.push(JobMasterEffect::Deployed);
         let deployments = self.graph.deployments(self.job, &slots);
         for (index, deployment) in deployments.into_iter().enumerate() {
-            let slot = &slots[deployment.execution.subtask as usize];
+            let slot = &slots[self.graph.slot_of(deployment.execution)];
             let to = slot.resource.clone();
             self.graph.execution_mut(index).slot = Some((slot.allocation, to.clone()));
             self.move_task(now, index, ExecutionState::Deploying, None, out);

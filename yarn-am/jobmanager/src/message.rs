@@ -7,7 +7,7 @@ use spindle_common::execution::{ExecutionState, FailureCause, JobStatus};
 use spindle_common::gateway::{TaskMetricsSnapshot, ToJobManager, ToTaskExecutor};
 use spindle_common::id::{ExecutionAttemptId, JobId, NodeName, ResourceId};
 use spindle_common::job_graph::{JobGraph, JobSubmission};
-use spindle_common::resource::ResourceProfile;
+use spindle_common::resource::{ResourceProfile, SlotProfile};
 use spindle_common::time::MonoTime;
 
 /// One stream of one TaskExecutor; a TaskExecutor that comes back has a new one. Given by the driver, never used twice.
@@ -78,6 +78,8 @@ pub enum ResourceEvent {
     },
     /// The provider cannot grant what is asked, ever: larger than its largest container, application unknown, …
     Refused {
+        /// The size in question; without it, whatever is asked for.
+        profile: Option<ResourceProfile>,
         /// Why, in words.
         reason: String,
     },
@@ -97,6 +99,8 @@ pub struct Container {
     pub node: NodeName,
     /// What was granted, at least what was asked.
     pub profile: ResourceProfile,
+    /// What was asked.
+    pub asked: ResourceProfile,
 }
 
 /// What the JobManager wants done.
@@ -145,6 +149,8 @@ pub enum ResourceEffect {
     Launch {
         /// The container.
         resource: ResourceId,
+        /// Equal parts that it counts as.
+        slots: u32,
     },
     /// Stop a container in which a TaskExecutor was started.
     Stop {
@@ -161,12 +167,28 @@ pub enum ResourceEffect {
 /// What is wanted of the resource provider. An ask on YARN replaces the one before: so does this.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerPlan {
-    /// Size of each container.
-    pub profile: ResourceProfile,
-    /// How many more containers are wanted, beyond those granted.
-    pub pending: u32,
+    /// One for each size that is wanted, the smallest first.
+    pub asks: Vec<ContainerAsk>,
     /// Nodes to keep away from for now.
     pub avoid: BTreeSet<NodeName>,
+    /// How many containers of the cluster one node shall have at most, as long as others have room.
+    pub most_per_node: Option<u32>,
+}
+
+/// Containers of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerAsk {
+    /// Size of each.
+    pub profile: ResourceProfile,
+    /// How many more are wanted, beyond those granted; at least one.
+    pub pending: u32,
+}
+
+impl ContainerPlan {
+    /// How many more containers are wanted, of all sizes.
+    pub fn pending(&self) -> u32 {
+        self.asks.iter().map(|ask| ask.pending).sum()
+    }
 }
 
 /// How the cluster ended. YARN: `FinalApplicationStatus`.
@@ -289,8 +311,12 @@ pub struct TaskManagerView {
     pub pid: u32,
     /// Slots it has.
     pub slots: u32,
-    /// Slots that no job has.
+    /// Slots that no job has, in equal parts.
     pub free_slots: u32,
+    /// What all slots have together.
+    pub total: SlotProfile,
+    /// What of that no job has, parts of slots included.
+    pub free: SlotProfile,
     /// Size of its container.
     pub profile: ResourceProfile,
     /// When it registered.

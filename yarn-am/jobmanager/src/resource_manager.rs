@@ -1,5 +1,6 @@
 //! TaskManagers, their slots and the containers they live in. Flink: `ResourceManager`.
 
+mod capacity;
 mod containers;
 mod plan;
 mod slot_manager;
@@ -20,8 +21,12 @@ use crate::machine::{Machine, Outbox};
 use crate::message::{
     ConnectionId, ContainerPlan, ResourceEffect, ResourceEvent, TaskManagerView, Transition,
 };
+#[cfg(test)]
+pub(crate) use crate::resource_manager::capacity::ContainerCounts;
+pub(crate) use crate::resource_manager::capacity::{Sizes, SlotCounts, total};
 use crate::resource_manager::containers::Containers;
 use crate::resource_manager::plan::Ceiling;
+pub(crate) use crate::resource_manager::plan::Limits;
 pub(crate) use crate::resource_manager::slot_manager::JobSpec;
 use crate::resource_manager::slot_manager::{SlotManager, Standing, TaskManager};
 use crate::resource_manager::start_failures::StartFailures;
@@ -136,12 +141,12 @@ pub(crate) struct ResourceManager {
 impl ResourceManager {
     pub(crate) fn new(config: JobManagerConfig) -> Self {
         let plan = ContainerPlan {
-            profile: config.profile,
-            pending: 0,
+            asks: Vec::new(),
             avoid: BTreeSet::new(),
+            most_per_node: None,
         };
         Self {
-            slots: SlotManager::default(),
+            slots: SlotManager::new(&config),
             containers: Containers::default(),
             failures: StartFailures::new(&config),
             heartbeats: HeartbeatMonitor::new(config.heartbeat_timeout),
@@ -155,8 +160,8 @@ impl ResourceManager {
         }
     }
 
-    pub(crate) const fn containers_pending(&self) -> u32 {
-        self.plan.pending
+    pub(crate) fn containers_pending(&self) -> u32 {
+        self.plan.pending()
     }
 
     pub(crate) fn containers_starting(&self) -> u32 {
@@ -166,7 +171,10 @@ impl ResourceManager {
     pub(crate) fn task_managers(&self) -> BTreeMap<ResourceId, TaskManagerView> {
         let view = |(resource, manager): (&ResourceId, &TaskManager)| {
             let last = self.heartbeats.last(resource).unwrap_or(manager.since);
-            (resource.clone(), manager.view(last))
+            (
+                resource.clone(),
+                manager.view(Sizes::of(&self.config), last),
+            )
         };
         self.slots.iter().map(view).collect()
     }
@@ -190,8 +198,8 @@ impl ResourceManager {
                 resource,
             }));
         }
-        if self.plan.pending > 0 {
-            self.plan.pending = 0;
+        if !self.plan.asks.is_empty() {
+            self.plan.asks.clear();
             let plan = ResourceEffect::Plan(self.plan.clone());
             out.push(ResourceManagerEffect::Resource(plan));
         }
@@ -210,7 +218,7 @@ impl ResourceManager {
         if self.over || !std::mem::take(&mut self.unsettled) {
             return;
         }
-        self.slots.admit(self.capacity());
+        self.slots.admit();
         for (connection, request) in self.slots.match_slots() {
             let message = Box::new(ToTaskExecutor::RequestSlot(request));
             out.push(ResourceManagerEffect::Send {
@@ -238,25 +246,22 @@ impl ResourceManager {
             self.unsettled = true;
             return;
         }
-        self.failures.forget_old(now);
-        let supply = plan::Supply {
-            starting: self.containers.starting(),
-            registered: self.slots.count(),
-            troubled: self.failures.troubled(),
-            nodes: self.nodes,
-        };
-        let mut plan = plan::plan(self.demand(), &supply, self.limits());
-        if self.failures.paused().is_some() {
-            plan.pending = 0;
-        }
-        if plan != self.plan {
-            self.plan = plan.clone();
-            out.push(ResourceManagerEffect::Resource(ResourceEffect::Plan(plan)));
-        }
         if self.config.releases_idle() {
             for resource in self.slots.idle(now, self.config.idle_timeout) {
                 self.release(&resource, out);
             }
+        }
+        self.failures.forget_old(now);
+        let demands: Vec<SlotCounts> = missing.into_iter().map(|(_, slots)| slots).collect();
+        let supply = self.supply(&demands);
+        let limits = Limits::of(&self.config);
+        let mut plan = plan::plan(&demands, &supply, &limits, self.config.spread);
+        if self.failures.paused().is_some() {
+            plan.asks.clear();
+        }
+        if plan != self.plan {
+            self.plan = plan.clone();
+            out.push(ResourceManagerEffect::Resource(ResourceEffect::Plan(plan)));
         }
     }
 
@@ -268,25 +273,38 @@ impl ResourceManager {
     }
 
     fn wants(&mut self, job: JobId, demand: SlotDemand, out: Out<'_, '_>) {
+        let beyond = match &demand {
+            SlotDemand::Total(slots) => self.beyond_limits(slots),
+            SlotDemand::Hold => None,
+        };
         self.slots.set_demand(job, demand);
-        if let (SlotDemand::Total(slots), Some(capacity), Some(ceiling)) =
-            (demand, self.capacity(), &self.ceiling)
-            && slots > capacity
-        {
+        if let Some(message) = beyond {
             let cause = FailureCause {
                 class: FailureClass::FailJob,
                 operator: None,
-                message: format!(
-                    "the job needs {}, and `{}` lets the cluster have {capacity}",
-                    count(slots, "slot"),
-                    ceiling.limit
-                ),
+                message,
             };
             out.push(ResourceManagerEffect::ToJob(
                 job,
                 JobMasterInput::Fail(cause),
             ));
         }
+    }
+
+    /// Why there can never be so many slots, if so.
+    fn beyond_limits(&self, slots: &SlotCounts) -> Option<String> {
+        let broken = Limits::of(&self.config).forbid(slots)?;
+        let needs = format!("the job needs {}", count(total(slots), "slot"));
+        let usual = slots.keys().all(Option::is_none);
+        Some(match (self.capacity(), &self.ceiling) {
+            (Some(capacity), Some(ceiling)) if usual => {
+                format!(
+                    "{needs}, and `{}` lets the cluster have {capacity}",
+                    ceiling.limit
+                )
+            }
+            _ => format!("{needs}, of sizes that `{broken}` leaves no room for"),
+        })
     }
 
     /// What a job that wants slots waits for, in words.
@@ -303,7 +321,7 @@ impl ResourceManager {
             }
             Standing::Lacks { missing, slots } => {
                 let what = format!("{missing} of {}", count(slots, "slot"));
-                let (pending, starting) = (self.plan.pending, self.containers.starting());
+                let (pending, starting) = (self.plan.pending(), self.containers.starting());
                 match (pending, starting, self.failures.paused()) {
                     (0, 0, Some(reason)) => {
                         format!(
@@ -326,17 +344,19 @@ impl ResourceManager {
         })
     }
 
-    fn demand(&self) -> plan::Demand {
-        plan::Demand {
-            missing_slots: self.slots.missing().iter().map(|(_, slots)| slots).sum(),
-        }
+    /// What each job lacks, in the order of submission.
+    fn demands(&self) -> Vec<SlotCounts> {
+        let missing = self.slots.missing().into_iter();
+        missing.map(|(_, slots)| slots).collect()
     }
 
-    fn limits(&self) -> plan::Limits {
-        plan::Limits {
-            profile: self.config.profile,
-            slots_per_task_manager: self.config.slots_per_task_manager,
-            containers: self.ceiling.as_ref().map(|ceiling| ceiling.containers),
+    fn supply(&self, demands: &[SlotCounts]) -> plan::Supply {
+        plan::Supply {
+            rooms: self.slots.rooms_for(demands),
+            starting: self.containers.starting_by_size(),
+            registered: self.slots.registered(),
+            troubled: self.failures.troubled(),
+            nodes: self.nodes,
         }
     }
 

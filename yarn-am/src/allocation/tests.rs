@@ -1,6 +1,7 @@
 //! Transcripts: what the JobManager and the ResourceManager say, and below each line what was sent or told for it.
 
 use spindle_hadoop::yarn::{ApplicationAttemptId, ApplicationId};
+use spindle_jobmanager::message::ContainerAsk;
 
 use super::*;
 
@@ -11,6 +12,22 @@ const ATTEMPT: ApplicationAttemptId = ApplicationAttemptId {
     },
     attempt: 1,
 };
+
+/// Asks of so many MiB and so many containers each.
+fn plan(asks: &[(u64, u32)], avoid: &[&str], most_per_node: Option<u32>) -> ContainerPlan {
+    let ask = |(mib, pending): &(u64, u32)| ContainerAsk {
+        profile: ResourceProfile {
+            memory: ByteSize::from_mib(*mib),
+            vcores: 1,
+        },
+        pending: *pending,
+    };
+    ContainerPlan {
+        asks: asks.iter().filter(|(_, n)| *n > 0).map(ask).collect(),
+        avoid: avoid.iter().map(|node| NodeName::new(*node)).collect(),
+        most_per_node,
+    }
+}
 
 struct Story {
     allocation: Allocation,
@@ -39,17 +56,29 @@ impl Story {
         self.line(&format!(
             "plan {pending} of {memory} MiB avoiding {avoid:?}"
         ));
-        let refusal = self.allocation.plan(ContainerPlan {
-            profile: ResourceProfile {
-                memory: ByteSize::from_mib(memory),
-                vcores: 1,
-            },
-            pending,
-            avoid: avoid.iter().map(|node| NodeName::new(*node)).collect(),
-        });
-        if let Some(refusal) = refusal {
-            self.line(&format!("  {refusal:?}"));
+        self.plan_all(&[(memory, pending)], avoid, None);
+    }
+
+    fn plan_all(&mut self, asks: &[(u64, u32)], avoid: &[&str], most_per_node: Option<u32>) {
+        for refusal in self.allocation.plan(plan(asks, avoid, most_per_node)) {
+            let ResourceEvent::Refused { profile, reason } = refusal else {
+                panic!("{refusal:?}");
+            };
+            let profile = profile.map_or_else(String::new, |profile| profile.to_string());
+            self.line(&format!("  refused {profile}: {reason}"));
         }
+    }
+
+    fn plan_sizes(&mut self, asks: &[(u64, u32)]) {
+        self.line(&format!("plan {asks:?}"));
+        self.plan_all(asks, &[], None);
+    }
+
+    fn plan_spread(&mut self, pending: u32, most_per_node: u32) {
+        self.line(&format!(
+            "plan {pending}, at most {most_per_node} on a node"
+        ));
+        self.plan_all(&[(512, pending)], &[], Some(most_per_node));
     }
 
     fn plan(&mut self, pending: u32, avoid: &[&str]) {
@@ -332,7 +361,7 @@ fn a_scheduler_that_insists_on_an_avoided_node_wins_in_the_end() {
         }
         refused += 1;
     }
-    assert_eq!(refused, AVOIDED_GRANTS);
+    assert_eq!(refused, UNWANTED_GRANTS);
 }
 
 #[test]
@@ -402,7 +431,7 @@ fn a_container_larger_than_any_is_refused_once_and_never_asked_for() {
     story.beat();
     story.check(
         "plan 2 of 8192 MiB avoiding []
-          Refused { reason: \"a TaskManager's container of 8192 MiB, 1 vcores is larger than the largest that this cluster gives, 4096 MiB, 4 vcores; lower taskmanager.memory.process.size to 4g or less\" }
+          refused 8192 MiB, 1 vcores: a TaskManager's container of 8192 MiB, 1 vcores is larger than the largest that this cluster gives, 4096 MiB, 4 vcores; lower taskmanager.memory.process.size to 4g or less, or what the job's slot sharing group wants for its slots
         -> nothing new
         plan 3 of 8192 MiB avoiding []
         -> nothing new",
@@ -437,15 +466,8 @@ fn a_change_in_the_number_of_nodes_is_told_once() {
 #[test]
 fn containers_are_asked_for_with_their_label_and_once_refused_only_while_wanted() {
     let mut allocation = Allocation::new(None, Some("fast".to_owned()));
-    let refusal = allocation.plan(ContainerPlan {
-        profile: ResourceProfile {
-            memory: ByteSize::from_mib(512),
-            vcores: 1,
-        },
-        pending: 2,
-        avoid: BTreeSet::new(),
-    });
-    assert_eq!(refusal, None);
+    let refusals = allocation.plan(plan(&[(512, 2)], &[], None));
+    assert_eq!(refusals, []);
     let request = allocation.request(0.0);
     let asks: Vec<_> = request
         .ask
@@ -457,13 +479,125 @@ fn containers_are_asked_for_with_their_label_and_once_refused_only_while_wanted(
     assert!(setting.ends_with("`fast`"), "{setting}");
     assert_eq!(allocation.request(0.0).ask.len(), 1, "still wanted");
     allocation.refused();
-    allocation.plan(ContainerPlan {
-        profile: ResourceProfile {
-            memory: ByteSize::from_mib(512),
-            vcores: 1,
-        },
-        pending: 0,
-        avoid: BTreeSet::new(),
-    });
+    allocation.plan(plan(&[], &[], None));
     assert!(!allocation.has_news() && allocation.request(0.0).ask.is_empty());
+}
+
+#[test]
+fn each_size_has_a_priority_of_its_own_by_which_grants_are_known() {
+    let mut story = Story::new();
+    story.plan_sizes(&[(512, 2), (2048, 1)]);
+    let priorities = |request: &pb::AllocateRequest| -> Vec<(i64, Option<i32>)> {
+        let ask = |ask: &pb::ResourceRequest| {
+            let memory = ask.capability.as_ref().map_or(0, pb::Resource::memory);
+            (memory, ask.priority.and_then(|p| p.priority))
+        };
+        request.ask.iter().map(ask).collect()
+    };
+    let request = story.allocation.request(0.0);
+    assert_eq!(priorities(&request), [(512, Some(1)), (2048, Some(2))]);
+    // YARN rounds up what it grants: the size does not tell what it was asked as.
+    let grant = |id, priority, memory| pb::Container {
+        priority: Some(pb::Priority {
+            priority: Some(priority),
+        }),
+        resource: Some(launch::resource(memory, 1)),
+        ..granted(id, "a:1")
+    };
+    let events = story.allocation.answer(&pb::AllocateResponse {
+        allocated_containers: vec![grant(2, 2, 3072), grant(3, 1, 3072)],
+        ..Default::default()
+    });
+    let [ResourceEvent::Allocated(containers)] = &events[..] else {
+        panic!("{events:?}");
+    };
+    let asked: Vec<u64> = containers
+        .iter()
+        .map(|one| one.asked.memory.as_mib_ceil())
+        .collect();
+    assert_eq!(asked, [2048, 512]);
+    assert_eq!(
+        story.allocation.held(&resource(2)).unwrap().asked,
+        containers[0].asked
+    );
+    story.beat();
+    story.plan_sizes(&[(512, 1)]);
+    story.beat();
+    story.plan_sizes(&[]);
+    story.beat();
+    story.check(
+        "plan [(512, 2), (2048, 1)]
+        -> nothing new
+        plan [(512, 1)]
+        -> nothing new
+        plan []
+        -> ask 0 of 512 MiB at *",
+    );
+}
+
+#[test]
+fn a_size_that_the_cluster_never_gives_is_refused_each_time_it_is_wanted_and_the_others_are_asked_for()
+ {
+    let mut story = Story::new();
+    story.plan_sizes(&[(512, 1), (8192, 1)]);
+    story.beat();
+    story.plan_sizes(&[(512, 2), (8192, 1)]);
+    story.plan_sizes(&[(512, 2)]);
+    story.plan_sizes(&[(512, 2), (8192, 1)]);
+    story.beat();
+    let refusal = "refused 8192 MiB, 1 vcores: a TaskManager's container of 8192 MiB, 1 vcores is larger than the largest that this \
+                   cluster gives, 4096 MiB, 4 vcores; lower taskmanager.memory.process.size to 4g or less, or what the job's slot \
+                   sharing group wants for its slots";
+    story.check(&format!(
+        "plan [(512, 1), (8192, 1)]
+          {refusal}
+        -> ask 1 of 512 MiB at *
+        plan [(512, 2), (8192, 1)]
+        plan [(512, 2)]
+        plan [(512, 2), (8192, 1)]
+          {refusal}
+        -> ask 2 of 512 MiB at *"
+    ));
+}
+
+#[test]
+fn spread_out_a_node_that_has_its_share_gets_no_more_as_long_as_others_have_room() {
+    let mut story = Story::new();
+    story.plan_spread(4, 2);
+    story.beat();
+    // One scheduler fills a node at once. Another NodeManager on the same machine is told apart by its port only.
+    story.grant(&[(2, "a:1"), (3, "a:1"), (4, "a:1"), (5, "a:1")]);
+    story.beat();
+    story.grant(&[(6, "b:1")]);
+    story.beat();
+    story.grant(&[(7, "a:2")]);
+    story.check(
+        "plan 4, at most 2 on a node
+        -> ask 4 of 512 MiB at *
+        <- grants [(2, \"a:1\"), (3, \"a:1\"), (4, \"a:1\"), (5, \"a:1\")]
+          allocated 2 on a:1 with 512 MiB, 1 vcores, 3 on a:1 with 512 MiB, 1 vcores
+        -> ask 2 of 512 MiB at *, release 4, release 5
+        <- grants [(6, \"b:1\")]
+          allocated 6 on b:1 with 512 MiB, 1 vcores
+        -> blacklist +[\"a\"] -[]
+        <- grants [(7, \"a:2\")]
+          allocated 7 on a:2 with 512 MiB, 1 vcores",
+    );
+}
+
+#[test]
+fn where_no_other_node_has_room_a_full_one_gets_more_in_the_end() {
+    let mut story = Story::new();
+    story.plan_spread(2, 1);
+    story.beat();
+    story.grant(&[(2, "a:1")]);
+    for id in 3..13 {
+        let answer = pb::AllocateResponse {
+            allocated_containers: vec![granted(id, "a:1")],
+            ..Default::default()
+        };
+        assert_eq!(story.allocation.answer(&answer), []);
+    }
+    story.grant(&[(13, "a:1")]);
+    assert!(story.allocation.held(&resource(13)).is_some());
 }

@@ -6,6 +6,7 @@ use spindle_common::job_graph::{
     JobEdge, JobGraph, JobSubmission, JobVertex, OperatorDescriptor, OperatorKind, Partitioning,
     ProgramArtifact, ProgramSpec, SourceSplit,
 };
+use spindle_common::resource::{ByteSize, SlotProfile};
 
 use super::{ConvertError, each, id, nested, unknown};
 use crate::proto;
@@ -78,6 +79,7 @@ impl From<&JobVertex> for proto::JobVertex {
                 })
                 .collect(),
             staging: vertex.staging.clone(),
+            slot_sharing_group: vertex.slot_sharing_group.clone(),
         }
     }
 }
@@ -97,6 +99,7 @@ impl TryFrom<proto::JobVertex> for JobVertex {
                 .map(|list| list.splits.into_iter().map(Into::into).collect())
                 .collect(),
             staging: vertex.staging,
+            slot_sharing_group: vertex.slot_sharing_group,
         })
     }
 }
@@ -146,12 +149,35 @@ impl TryFrom<proto::JobEdge> for JobEdge {
     }
 }
 
+impl From<SlotProfile> for proto::SlotProfile {
+    fn from(profile: SlotProfile) -> Self {
+        Self {
+            memory_bytes: profile.memory.as_bytes(),
+            cpu_millis: profile.cpu_millis,
+        }
+    }
+}
+
+impl From<proto::SlotProfile> for SlotProfile {
+    fn from(profile: proto::SlotProfile) -> Self {
+        Self {
+            memory: ByteSize::from_bytes(profile.memory_bytes),
+            cpu_millis: profile.cpu_millis,
+        }
+    }
+}
+
 impl From<&JobGraph> for proto::JobGraph {
     fn from(graph: &JobGraph) -> Self {
         Self {
             name: graph.name.clone(),
             vertices: graph.vertices.iter().map(Into::into).collect(),
             edges: graph.edges.iter().map(Into::into).collect(),
+            slot_profiles: graph
+                .slot_profiles
+                .iter()
+                .map(|(group, profile)| (group.clone(), (*profile).into()))
+                .collect(),
         }
     }
 }
@@ -164,6 +190,11 @@ impl TryFrom<proto::JobGraph> for JobGraph {
             name: graph.name,
             vertices: each(graph.vertices)?,
             edges: each(graph.edges)?,
+            slot_profiles: graph
+                .slot_profiles
+                .into_iter()
+                .map(|(group, profile)| (group, profile.into()))
+                .collect(),
         })
     }
 }

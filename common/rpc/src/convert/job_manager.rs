@@ -181,6 +181,7 @@ impl From<SlotRequest> for proto::SlotRequest {
             program: Some((&request.program).into()),
             graph_fingerprint: request.graph_fingerprint,
             config: settings_out(&request.config),
+            profile: request.profile.map(Into::into),
         }
     }
 }
@@ -196,6 +197,7 @@ impl TryFrom<proto::SlotRequest> for SlotRequest {
             program: nested(request.program, "SlotRequest", "program")?,
             graph_fingerprint: request.graph_fingerprint,
             config: settings_in(request.config),
+            profile: request.profile.map(Into::into),
         })
     }
 }

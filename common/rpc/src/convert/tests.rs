@@ -1,6 +1,6 @@
 //! Whatever we send reads back as it was; whatever we are sent never panics.
 
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 use prost::Message;
@@ -8,6 +8,7 @@ use spindle_common::execution::{ExecutionState, FailureCause, FailureClass};
 use spindle_common::gateway::*;
 use spindle_common::id::*;
 use spindle_common::job_graph::*;
+use spindle_common::resource::{ByteSize, SlotProfile};
 
 use crate::job_graph::{decode_plan, decode_submission, encode_plan, encode_submission};
 use crate::proto;
@@ -180,15 +181,19 @@ fn graph() -> impl Strategy<Value = JobGraph> {
         vec(operator, 0..3),
         vec(vec(split(), 0..3), 0..3),
         vec(text(), 0..2),
+        text(),
     )
-        .prop_map(|(id, parallelism, operators, splits, staging)| JobVertex {
-            id,
-            parallelism: parallelism.0,
-            max_parallelism: parallelism.1,
-            operators,
-            splits,
-            staging,
-        });
+        .prop_map(
+            |(id, parallelism, operators, splits, staging, group)| JobVertex {
+                id,
+                parallelism: parallelism.0,
+                max_parallelism: parallelism.1,
+                operators,
+                splits,
+                staging,
+                slot_sharing_group: group,
+            },
+        );
     let partitioning = prop_oneof![
         Just(Partitioning::Forward),
         Just(Partitioning::Hash),
@@ -207,10 +212,21 @@ fn graph() -> impl Strategy<Value = JobGraph> {
                 partitioning,
             }
         });
-    (text(), vec(vertex, 0..3), vec(edge, 0..3)).prop_map(|(name, vertices, edges)| JobGraph {
-        name,
-        vertices,
-        edges,
+    let profiles = btree_map(text(), slot_profile(), 0..3);
+    (text(), vec(vertex, 0..3), vec(edge, 0..3), profiles).prop_map(
+        |(name, vertices, edges, slot_profiles)| JobGraph {
+            name,
+            vertices,
+            edges,
+            slot_profiles,
+        },
+    )
+}
+
+fn slot_profile() -> impl Strategy<Value = SlotProfile> {
+    any::<(u64, u32)>().prop_map(|(memory, cpu_millis)| SlotProfile {
+        memory: ByteSize::from_bytes(memory),
+        cpu_millis,
     })
 }
 
@@ -277,14 +293,16 @@ fn to_task_executor() -> impl Strategy<Value = ToTaskExecutor> {
         any::<(u32, u64)>(),
         program(),
         settings(),
+        of(slot_profile()),
     )
-        .prop_map(|(ids, numbers, program, config)| SlotRequest {
+        .prop_map(|(ids, numbers, program, config, profile)| SlotRequest {
             allocation: ids.0,
             slot: numbers.0,
             job: ids.1,
             program,
             graph_fingerprint: numbers.1,
             config,
+            profile,
         });
     prop_oneof![
         any::<u64>().prop_map(|heartbeat_interval_ms| ToTaskExecutor::Registered {

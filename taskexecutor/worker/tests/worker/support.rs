@@ -12,7 +12,8 @@ use spindle_common::gateway::{
 };
 use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId, JobVertexId};
 use spindle_common::job_graph::{
-    JobEdge, JobGraph, JobVertex, OperatorDescriptor, OperatorKind, Partitioning,
+    DEFAULT_SLOT_SHARING_GROUP, JobEdge, JobGraph, JobVertex, OperatorDescriptor, OperatorKind,
+    Partitioning,
 };
 use spindle_dataflow::channel::{Buffer, GateEvent};
 use spindle_dataflow::task::{Dataflow, Step, Task, TaskContext, TaskError, TaskFactory};
@@ -187,6 +188,7 @@ fn vertex(uid: &str, kind: OperatorKind, parallelism: u32) -> JobVertex {
         }],
         splits: Vec::new(),
         staging: Vec::new(),
+        slot_sharing_group: DEFAULT_SLOT_SHARING_GROUP.to_owned(),
     }
 }
 
@@ -202,6 +204,7 @@ pub(crate) fn dataflow(source: Arc<dyn TaskFactory>, sink: Arc<dyn TaskFactory>)
             target: JobVertexId::of_uid("sink"),
             partitioning: Partitioning::Hash,
         }],
+        slot_profiles: BTreeMap::new(),
     };
     Dataflow {
         graph,

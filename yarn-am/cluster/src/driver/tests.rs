@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use spindle_common::config::RestartConfig;
@@ -5,7 +6,8 @@ use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::gateway::{TaskExecutorReport, ToJobManager, ToTaskExecutor};
 use spindle_common::id::{JobVertexId, ResourceId};
 use spindle_common::job_graph::{
-    JobGraph, JobSubmission, JobVertex, OperatorDescriptor, OperatorKind, ProgramSpec,
+    DEFAULT_SLOT_SHARING_GROUP, JobGraph, JobSubmission, JobVertex, OperatorDescriptor,
+    OperatorKind, ProgramSpec,
 };
 use spindle_common::time::MonoTime;
 use spindle_jobmanager::JobManagerConfig;
@@ -206,6 +208,7 @@ async fn containers_are_asked_for_and_told_of() {
     let resource = ResourceId::new("container_1");
     let launch = ResourceEffect::Launch {
         resource: resource.clone(),
+        slots: 1,
     };
     let event = ResourceEvent::LaunchFailed {
         resource,
@@ -317,6 +320,7 @@ async fn a_real_job_manager_comes_to_the_same_end_again() {
     effects.record = Some(path.clone());
     handle.submit(submission()).await.unwrap();
     let refused = ResourceEvent::Refused {
+        profile: None,
         reason: "there is no such container".to_owned(),
     };
     let provider = async {
@@ -361,6 +365,7 @@ fn submission() -> JobSubmission {
         }],
         splits: vec![Vec::new()],
         staging: Vec::new(),
+        slot_sharing_group: DEFAULT_SLOT_SHARING_GROUP.to_owned(),
     };
     JobSubmission {
         job: job(),
@@ -368,6 +373,7 @@ fn submission() -> JobSubmission {
             name: "count".to_owned(),
             vertices: vec![vertex],
             edges: Vec::new(),
+            slot_profiles: BTreeMap::new(),
         },
         program: ProgramSpec {
             executable: "job".to_owned(),

@@ -118,7 +118,8 @@ fn vertex_details(job: &JobView, vertex: &JobVertex, clock: Clock) -> Value {
         .filter(|_| all_over);
     json!({
         "id": vertex.id.to_string(),
-        "slotSharingGroupId": "0".repeat(32),
+        "slotSharingGroupId": slot_sharing_group_id(&vertex.slot_sharing_group),
+        "slot-sharing-group": vertex.slot_sharing_group,
         "name": vertex.name(),
         "maxParallelism": vertex.max_parallelism,
         "parallelism": vertex.parallelism,
@@ -129,6 +130,11 @@ fn vertex_details(job: &JobView, vertex: &JobVertex, clock: Clock) -> Value {
         "tasks": counts(tasks.iter().map(|task| task.state.rest_name())),
         "metrics": metrics(&tasks),
     })
+}
+
+/// Flink names a group by a random id; here it is the same for the same name.
+fn slot_sharing_group_id(name: &str) -> String {
+    JobVertexId::of_uid(&format!("slot sharing group {name}")).to_string()
 }
 
 pub(super) fn plan(id: JobId, graph: &JobGraph) -> Value {

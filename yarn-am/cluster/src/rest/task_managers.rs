@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use spindle_common::id::ResourceId;
+use spindle_common::resource::SlotProfile;
 use spindle_jobmanager::message::{TaskManagerView, View};
 
 use crate::clock::Clock;
@@ -34,11 +35,10 @@ pub(super) fn details(view: &View, resource: &ResourceId, clock: Clock) -> Optio
 fn info(resource: &ResourceId, manager: &TaskManagerView, clock: Clock) -> Value {
     let memory = manager.profile.memory.as_bytes();
     let used = manager.resident_bytes + manager.worker_resident_bytes;
-    let share = |slots: u32| {
-        let whole = u64::from(manager.slots.max(1));
+    let shown = |of: SlotProfile| {
         json!({
-            "cpuCores": f64::from(manager.profile.vcores) * f64::from(slots) / f64::from(manager.slots.max(1)),
-            "taskHeapMemory": (memory >> 20) * u64::from(slots) / whole,
+            "cpuCores": of.cpu_cores(),
+            "taskHeapMemory": of.memory.as_bytes() >> 20,
             "taskOffHeapMemory": 0,
             "managedMemory": 0,
             "networkMemory": 0,
@@ -54,8 +54,8 @@ fn info(resource: &ResourceId, manager: &TaskManagerView, clock: Clock) -> Value
         "timeSinceLastHeartbeat": clock.epoch_ms(manager.last_heartbeat),
         "slotsNumber": manager.slots,
         "freeSlots": manager.free_slots,
-        "totalResource": share(manager.slots),
-        "freeResource": share(manager.free_slots),
+        "totalResource": shown(manager.total),
+        "freeResource": shown(manager.free),
         "hardware": {
             "cpuCores": manager.profile.vcores,
             "physicalMemory": memory,

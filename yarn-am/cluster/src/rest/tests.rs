@@ -10,9 +10,10 @@ use spindle_common::execution::{ExecutionState, FailureCause, FailureClass, JobS
 use spindle_common::gateway::TaskMetricsSnapshot;
 use spindle_common::id::{ExecutionAttemptId, JobId, JobVertexId, NodeName, ResourceId};
 use spindle_common::job_graph::{
-    JobEdge, JobGraph, JobVertex, OperatorDescriptor, OperatorKind, Partitioning,
+    DEFAULT_SLOT_SHARING_GROUP, JobEdge, JobGraph, JobVertex, OperatorDescriptor, OperatorKind,
+    Partitioning,
 };
-use spindle_common::resource::{ByteSize, ResourceProfile};
+use spindle_common::resource::{ByteSize, ResourceProfile, SlotProfile};
 use spindle_common::time::MonoTime;
 use spindle_jobmanager::machine::{Machine, Outbox};
 use spindle_jobmanager::message::{Effect, Input, JobView, TaskManagerView, TaskView, View};
@@ -66,6 +67,7 @@ fn vertex(name: &str, kind: OperatorKind) -> JobVertex {
         }],
         splits: Vec::new(),
         staging: Vec::new(),
+        slot_sharing_group: DEFAULT_SLOT_SHARING_GROUP.to_owned(),
     }
 }
 
@@ -102,6 +104,7 @@ fn view() -> View {
             target: JobVertexId::of_uid("write"),
             partitioning: Partitioning::Hash,
         }],
+        slot_profiles: BTreeMap::new(),
     };
     let job = JobView {
         graph,
@@ -134,6 +137,8 @@ fn view() -> View {
         pid: 42,
         slots: 2,
         free_slots: 1,
+        total: SlotProfile::new(1.0, ByteSize::from_mib(480)),
+        free: SlotProfile::new(0.5, ByteSize::from_mib(240)),
         profile: ResourceProfile {
             memory: ByteSize::from_mib(512),
             vcores: 1,

@@ -16,16 +16,20 @@ macro_rules! story {
 }
 
 mod cluster;
+mod groups;
 mod script;
 mod sessions;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use spindle_common::id::{FencingToken, JobId, JobVertexId};
 use spindle_common::job_graph::{
-    JobEdge, JobGraph, JobSubmission, JobVertex, OperatorDescriptor, OperatorKind, Partitioning,
-    ProgramSpec, SourceSplit,
+    DEFAULT_SLOT_SHARING_GROUP, JobEdge, JobGraph, JobSubmission, JobVertex, OperatorDescriptor,
+    OperatorKind, Partitioning, ProgramSpec, SourceSplit,
 };
+
+use spindle_common::resource::SlotProfile;
 
 use crate::config::{ClusterMode, JobManagerConfig};
 use script::check;
@@ -44,6 +48,7 @@ fn submission(p: u32, job: u8) -> JobSubmission {
         }],
         splits: Vec::new(),
         staging: Vec::new(),
+        slot_sharing_group: DEFAULT_SLOT_SHARING_GROUP.to_owned(),
     };
     let mut src = vertex("src", OperatorKind::Source);
     let split = |n| SourceSplit {
@@ -63,6 +68,7 @@ fn submission(p: u32, job: u8) -> JobSubmission {
                 partitioning: Partitioning::Hash,
             }],
             vertices: vec![src, sink],
+            slot_profiles: BTreeMap::new(),
         },
         program: ProgramSpec {
             executable: "job".to_owned(),
@@ -71,6 +77,13 @@ fn submission(p: u32, job: u8) -> JobSubmission {
         },
         config: Vec::new(),
     }
+}
+
+/// Puts the sink into a slot sharing group of its own, which may say what its slots have.
+fn sink_of_its_own(submission: &mut JobSubmission, profile: Option<SlotProfile>) {
+    "of its own".clone_into(&mut submission.graph.vertices[1].slot_sharing_group);
+    let profile = profile.map(|profile| ("of its own".to_owned(), profile));
+    submission.graph.slot_profiles.extend(profile);
 }
 
 /// Where the snapshots are, as seen from here.

@@ -11,14 +11,15 @@ use crate::config::ClusterMode;
 use crate::job_master::JobMasterInput;
 use crate::machine::Outbox;
 use crate::message::{Container, ResourceEffect, ResourceEvent};
+use crate::resource_manager::capacity::{ContainerCounts, Sizes, SlotCounts};
+use crate::resource_manager::plan::Limits;
 use crate::resource_manager::task_executors::Loss;
 use crate::resource_manager::{ResourceManager, ResourceManagerEffect, plan, stale, task_manager};
 
 /// A container in which a TaskExecutor was launched that has not registered yet.
 #[derive(Debug)]
 struct Starting {
-    node: NodeName,
-    profile: ResourceProfile,
+    container: Container,
     register_until: MonoTime,
 }
 
@@ -52,11 +53,11 @@ impl Containers {
             || self.given_up.contains(resource)
     }
 
-    /// Notes that the TaskManager in a container registered; answers its size, or nothing if it was not expected.
-    pub(crate) fn registered(&mut self, resource: &ResourceId) -> Option<ResourceProfile> {
+    /// Notes that the TaskManager in a container registered; answers what was granted, or nothing if it was not expected.
+    pub(crate) fn registered(&mut self, resource: &ResourceId) -> Option<Container> {
         let starting = self.starting.remove(resource)?;
         self.registered.insert(resource.clone());
-        Some(starting.profile)
+        Some(starting.container)
     }
 
     /// Notes that a container is told to stop; answers whether there was something to stop.
@@ -84,6 +85,14 @@ impl Containers {
 
     pub(crate) fn starting(&self) -> u32 {
         self.starting.len() as u32
+    }
+
+    pub(crate) fn starting_by_size(&self) -> ContainerCounts {
+        let mut counts = ContainerCounts::new();
+        for starting in self.starting.values() {
+            *counts.entry(starting.container.asked).or_default() += 1;
+        }
+        counts
     }
 
     pub(crate) fn take_starting(&mut self) -> impl Iterator<Item = ResourceId> {
@@ -129,7 +138,9 @@ impl ResourceManager {
                 reason,
                 platform,
             } => self.completed(now, &resource, &reason, platform, out),
-            ResourceEvent::Refused { reason } => self.provider_refused(reason, out),
+            ResourceEvent::Refused { profile, reason } => {
+                self.provider_refused(profile, reason, out);
+            }
             ResourceEvent::Nodes { count } => self.nodes = count,
         }
     }
@@ -145,20 +156,18 @@ impl ResourceManager {
             out.push(stale(format!("second grant of {resource}")));
             return;
         }
-        let starting = self.containers.starting();
-        let wanted = plan::wanted(self.demand(), self.limits());
-        let room = plan::room(starting, self.slots.count(), self.limits());
-        let effect = if self.over || starting >= wanted || room == 0 {
+        let (demands, limits) = (self.demands(), Limits::of(&self.config));
+        let needed = plan::needed(&demands, &self.supply(&demands), &limits);
+        let effect = if self.over || !needed.contains_key(&container.asked) {
             ResourceEffect::Release { resource }
         } else {
-            let register_until = now + self.config.registration_timeout;
+            let slots = limits.sizes.slots_in(container.asked);
             let starting = Starting {
-                node: container.node,
-                profile: container.profile,
-                register_until,
+                container,
+                register_until: now + self.config.registration_timeout,
             };
             self.containers.starting.insert(resource.clone(), starting);
-            ResourceEffect::Launch { resource }
+            ResourceEffect::Launch { resource, slots }
         };
         out.push(ResourceManagerEffect::Resource(effect));
     }
@@ -174,12 +183,13 @@ impl ResourceManager {
         let Some(granted) = self.containers.starting.remove(resource) else {
             return false;
         };
-        let reason = format!("{resource} on {}: {reason}", granted.node);
+        let node = &granted.container.node;
+        let reason = format!("{resource} on {node}: {reason}");
         out.push(task_manager(
             resource.clone(),
             format!("did not start: {reason}"),
         ));
-        self.failures.failed(now, &granted.node, reason);
+        self.failures.failed(now, node, reason);
         true
     }
 
@@ -224,7 +234,8 @@ impl ResourceManager {
             out.push(task_manager(resource.clone(), format!("ended: {reason}")));
         } else if platform {
             if let Some(granted) = self.containers.starting.remove(resource) {
-                let what = format!("lost before it started, on {}: {reason}", granted.node);
+                let node = granted.container.node;
+                let what = format!("lost before it started, on {node}: {reason}");
                 out.push(task_manager(resource.clone(), what));
             }
         } else {
@@ -233,9 +244,20 @@ impl ResourceManager {
         }
     }
 
-    fn provider_refused(&self, reason: String, out: &mut Outbox<'_, ResourceManagerEffect>) {
-        let waiting = self.slots.missing().into_iter().map(|(job, _)| job);
-        let mut jobs: Vec<JobId> = waiting.collect();
+    fn provider_refused(
+        &self,
+        profile: Option<ResourceProfile>,
+        reason: String,
+        out: &mut Outbox<'_, ResourceManagerEffect>,
+    ) {
+        let sizes = Sizes::of(&self.config);
+        let needs_it = |slots: &SlotCounts| {
+            let mut sizes = slots.keys().map(|slot| sizes.container_for(*slot));
+            profile.is_none_or(|profile| sizes.any(|size| size == profile))
+        };
+        let waiting = self.slots.missing().into_iter();
+        let waiting = waiting.filter(|(_, slots)| needs_it(slots));
+        let mut jobs: Vec<JobId> = waiting.map(|(job, _)| job).collect();
         match self.config.mode {
             ClusterMode::PerJob { .. } if jobs.is_empty() => jobs.extend(self.slots.jobs()),
             // Jobs that have all their slots do without.

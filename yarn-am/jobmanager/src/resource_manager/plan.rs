@@ -1,28 +1,24 @@
-//! How many containers are wanted, and where not: anew each turn, from what is wanted and what is there.
+//! How many containers are wanted, of which sizes, and where not: anew each turn, from what is wanted and what is there.
 
 use std::collections::BTreeSet;
 
 use spindle_common::config::options;
 use spindle_common::id::NodeName;
-use spindle_common::resource::ResourceProfile;
+use spindle_common::resource::{ResourceProfile, SlotProfile};
 
 use crate::config::{JobManagerConfig, ResourceLimits};
-use crate::message::ContainerPlan;
-
-/// What is wanted.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Demand {
-    /// Slots that jobs lack and no registered TaskManager has.
-    pub(crate) missing_slots: u32,
-}
+use crate::message::{ContainerAsk, ContainerPlan};
+use crate::resource_manager::capacity::{ContainerCounts, Room, Sizes, SlotCounts};
 
 /// What is there.
 #[derive(Debug)]
 pub(crate) struct Supply {
+    /// Room in registered TaskManagers, with their size, that those may not have yet who are not first.
+    pub(crate) rooms: Vec<(ResourceProfile, Room)>,
     /// Containers granted whose TaskManager has not registered.
-    pub(crate) starting: u32,
+    pub(crate) starting: ContainerCounts,
     /// TaskManagers that are registered.
-    pub(crate) registered: u32,
+    pub(crate) registered: ContainerCounts,
     /// Nodes on which a start failed lately, the oldest failure first.
     pub(crate) troubled: Vec<NodeName>,
     /// Nodes there are; 0 if that is not known.
@@ -32,13 +28,83 @@ pub(crate) struct Supply {
 /// What each container is, and how many there may be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    pub(crate) profile: ResourceProfile,
-    pub(crate) slots_per_task_manager: u32,
-    /// Those of registered TaskManagers included.
-    pub(crate) containers: Option<u32>,
+    pub(crate) sizes: Sizes,
+    pub(crate) most: ResourceLimits,
 }
 
-/// How many containers the limits of the configuration allow.
+impl Limits {
+    pub(crate) const fn of(config: &JobManagerConfig) -> Self {
+        Self {
+            sizes: Sizes::of(config),
+            most: config.limits,
+        }
+    }
+
+    /// The first limit that these containers are beyond, with its key.
+    pub(crate) fn broken_by(&self, containers: &ContainerCounts) -> Option<String> {
+        let all = || containers.iter().map(|(size, n)| (*size, u64::from(*n)));
+        let slots = all().map(|(size, n)| n * u64::from(self.sizes.slots_in(size)));
+        let (slots, most) = (slots.sum::<u64>(), self.most);
+        let memory = all().fold(0_u64, |sum, (size, n)| {
+            sum.saturating_add(size.memory.as_bytes().saturating_mul(n))
+        });
+        let cpu: u64 = all().map(|(size, n)| n * u64::from(size.vcores)).sum();
+        if let Some(most) = most.slots.filter(|most| slots > u64::from(*most)) {
+            Some(format!("{}: {most}", options::MAX_SLOTS.key()))
+        } else if let Some(most) = most.memory.filter(|most| memory > most.as_bytes()) {
+            Some(format!("{}: {most}", options::MAX_TOTAL_MEMORY.key()))
+        } else {
+            let most = most.cpu.filter(|most| cpu as f64 > *most)?;
+            Some(format!("{}: {most}", options::MAX_TOTAL_CPU.key()))
+        }
+    }
+
+    /// The limit that slots are beyond, were they the only ones.
+    pub(crate) fn forbid(&self, slots: &SlotCounts) -> Option<String> {
+        let nothing = Supply {
+            rooms: Vec::new(),
+            starting: ContainerCounts::new(),
+            registered: ContainerCounts::new(),
+            troubled: Vec::new(),
+            nodes: 0,
+        };
+        let without_limits = Self {
+            most: ResourceLimits::default(),
+            ..*self
+        };
+        self.broken_by(&needed(
+            std::slice::from_ref(slots),
+            &nothing,
+            &without_limits,
+        ))
+    }
+
+    /// How many of `wanted` containers of a size may come beside those there are.
+    fn room(&self, there: &ContainerCounts, size: ResourceProfile, wanted: u32) -> u32 {
+        let fits = |n: u32| {
+            let mut all = there.clone();
+            let count = all.entry(size).or_default();
+            *count = count.saturating_add(n);
+            self.broken_by(&all).is_none()
+        };
+        if fits(wanted) {
+            return wanted;
+        }
+        // The more, the worse: the largest number that fits is found by halving.
+        let (mut fit, mut over) = (0, wanted);
+        while over - fit > 1 {
+            let middle = fit + (over - fit) / 2;
+            if fits(middle) {
+                fit = middle;
+            } else {
+                over = middle;
+            }
+        }
+        fit
+    }
+}
+
+/// How many containers of the usual size the limits of the configuration allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ceiling {
     pub(crate) containers: u32,
@@ -71,111 +137,138 @@ impl Ceiling {
     }
 }
 
-/// Containers wanted in all, those that are starting included.
-pub(crate) fn wanted(demand: Demand, limits: Limits) -> u32 {
-    demand
-        .missing_slots
-        .div_ceil(limits.slots_per_task_manager.max(1))
+/// Containers of the same size with the same room.
+struct Bin {
+    size: ResourceProfile,
+    room: Room,
+    count: u32,
 }
 
-/// Containers that may come, beyond those there are.
-pub(crate) fn room(starting: u32, registered: u32, limits: Limits) -> u32 {
-    limits.containers.map_or(u32::MAX, |most| {
-        most.saturating_sub(starting.saturating_add(registered))
-    })
+/// Where slots are put on paper.
+struct Bins {
+    sizes: Sizes,
+    /// Whether those made to measure are for slots that fit nowhere else.
+    reserved: bool,
+    bins: Vec<Bin>,
 }
 
-/// What is to be asked of the resource provider.
-pub(crate) fn plan(demand: Demand, supply: &Supply, limits: Limits) -> ContainerPlan {
+impl Bins {
+    /// Puts as many of `wanted` slots as there is room for; answers how many are left.
+    fn put(&mut self, slot: Option<SlotProfile>, mut wanted: u32) -> u32 {
+        let sizes = self.sizes;
+        let only_usual = self.reserved && sizes.is_usual(slot);
+        let mut after = Vec::with_capacity(self.bins.len());
+        for Bin { size, room, count } in std::mem::take(&mut self.bins) {
+            let mut keep = |room, count| {
+                if count > 0 {
+                    after.push(Bin { size, room, count });
+                }
+            };
+            let times = match only_usual && size != sizes.container {
+                true => 0,
+                false => room.times(sizes, slot),
+            };
+            let full = wanted.checked_div(times).unwrap_or(0).min(count);
+            wanted -= full * times;
+            let partly = u32::from(full < count && times > 0 && wanted > 0);
+            keep(room.without(sizes, slot, times), full);
+            keep(room.without(sizes, slot, wanted * partly), partly);
+            keep(room, count - full - partly);
+            wanted -= wanted * partly;
+        }
+        self.bins = after;
+        wanted
+    }
+}
+
+/// Those made to measure come last: who fits elsewhere leaves them to the slots they are for.
+fn usual_first(
+    counts: &ContainerCounts,
+    sizes: Sizes,
+) -> impl Iterator<Item = (ResourceProfile, u32)> {
+    let usual = sizes.container;
+    let of = move |wanted: bool| {
+        let counts = counts.iter().map(|(size, n)| (*size, *n));
+        counts.filter(move |(size, _)| (*size == usual) == wanted)
+    };
+    of(true).chain(of(false))
+}
+
+/// Containers that are needed beside those there are, for what jobs lack, in their order. Within the limits, and none for a job
+/// whose predecessor did not get all of its own.
+pub(crate) fn needed(demands: &[SlotCounts], supply: &Supply, limits: &Limits) -> ContainerCounts {
+    let sizes = limits.sizes;
+    let rooms = supply.rooms.iter().map(|(size, room)| Bin {
+        size: *size,
+        room: *room,
+        count: 1,
+    });
+    let empty = |size, count| Bin {
+        size,
+        room: sizes.room(size),
+        count,
+    };
+    let starting = usual_first(&supply.starting, sizes);
+    let starting = starting.map(|(size, count)| empty(size, count));
+    let mut bins = Bins {
+        sizes,
+        reserved: sizes.reserves(demands.iter()),
+        bins: rooms.chain(starting).collect(),
+    };
+    let mut there = supply.registered.clone();
+    for (size, n) in &supply.starting {
+        *there.entry(*size).or_default() += n;
+    }
+    let mut needed = ContainerCounts::new();
+    for demand in demands {
+        for (slot, wanted) in sizes.largest_first(demand) {
+            let left = bins.put(slot, wanted);
+            if left == 0 {
+                continue;
+            }
+            let size = sizes.container_for(slot);
+            let each = sizes.room(size).times(sizes, slot).max(1);
+            let more = left.div_ceil(each);
+            let allowed = limits.room(&there, size, more);
+            if allowed > 0 {
+                bins.bins.push(empty(size, allowed));
+                bins.put(slot, left);
+                *there.entry(size).or_default() += allowed;
+                *needed.entry(size).or_default() += allowed;
+            }
+            if allowed < more {
+                return needed;
+            }
+        }
+    }
+    needed
+}
+
+/// What is to be asked of the resource provider; with `spread`, no node shall have more than its share of all TaskManagers.
+pub(crate) fn plan(
+    demands: &[SlotCounts],
+    supply: &Supply,
+    limits: &Limits,
+    spread: bool,
+) -> ContainerPlan {
     // One node at least is left to ask for; where their number is not known, none is avoided.
     let avoidable = supply.nodes.saturating_sub(1) as usize;
     let surplus = supply.troubled.len().saturating_sub(avoidable);
+    let avoid: BTreeSet<NodeName> = supply.troubled[surplus..].iter().cloned().collect();
+    let needed = needed(demands, supply, limits);
+    let ask = |(profile, pending): (&ResourceProfile, &u32)| ContainerAsk {
+        profile: *profile,
+        pending: *pending,
+    };
+    let all = [&supply.registered, &supply.starting, &needed];
+    let all: u32 = all.iter().flat_map(|counts| counts.values()).sum();
+    let usable = supply.nodes.saturating_sub(avoid.len() as u32);
     ContainerPlan {
-        profile: limits.profile,
-        pending: wanted(demand, limits)
-            .saturating_sub(supply.starting)
-            .min(room(supply.starting, supply.registered, limits)),
-        avoid: supply.troubled[surplus..]
-            .iter()
-            .cloned()
-            .collect::<BTreeSet<_>>(),
+        asks: needed.iter().map(ask).collect(),
+        most_per_node: (spread && usable > 0 && !needed.is_empty()).then(|| all.div_ceil(usable)),
+        avoid,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use spindle_common::resource::ByteSize;
-
-    use super::*;
-
-    fn limits(slots_per_task_manager: u32) -> Limits {
-        let (memory, vcores) = (ByteSize::from_mib(512), 1);
-        Limits {
-            profile: ResourceProfile { memory, vcores },
-            slots_per_task_manager,
-            containers: None,
-        }
-    }
-
-    #[test]
-    fn the_narrowest_limit_holds_and_is_named() {
-        let mut config = JobManagerConfig {
-            slots_per_task_manager: 2,
-            ..JobManagerConfig::default()
-        };
-        assert_eq!(Ceiling::of(&config), None);
-        config.limits.slots = Some(7);
-        let ceiling =
-            |config: &JobManagerConfig| Ceiling::of(config).map(|c| (c.containers, c.limit));
-        let of_slots = (3, "slotmanager.number-of-slots.max: 7".to_owned());
-        assert_eq!(ceiling(&config), Some(of_slots));
-        config.limits.memory = Some(ByteSize::from_mib(2047));
-        config.limits.cpu = Some(2.5);
-        let (containers, limit) = ceiling(&config).unwrap();
-        assert_eq!(containers, 1);
-        assert!(limit.starts_with("slotmanager.max-total-resource.memory: "));
-        config.limits.memory = None;
-        let of_cpu = (2, "slotmanager.max-total-resource.cpu: 2.5".to_owned());
-        assert_eq!(ceiling(&config), Some(of_cpu));
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_pending_and_starting_holds_the_missing_slots_and_no_container_more(
-            missing_slots in 0_u32..1000, starting in 0_u32..50, slots in 1_u32..8, nodes in 0_u32..6, troubled in 0_usize..6,
-            registered in 0_u32..50,
-        ) {
-            let troubled = (0..troubled).map(|n| NodeName::new(format!("node-{n}"))).collect();
-            let supply = Supply { starting, registered, troubled, nodes };
-            let plan = plan(Demand { missing_slots }, &supply, limits(slots));
-            prop_assert!((plan.pending + starting) * slots >= missing_slots);
-            prop_assert!(plan.pending == 0 || (plan.pending + starting - 1) * slots < missing_slots);
-            prop_assert!(plan.avoid.is_empty() || plan.avoid.len() < nodes as usize);
-        }
-
-        #[test]
-        fn no_plan_goes_beyond_the_limit(
-            missing_slots in 0_u32..1000, starting in 0_u32..20, registered in 0_u32..20, most in 0_u32..50,
-        ) {
-            let supply = Supply { starting, registered, troubled: Vec::new(), nodes: 0 };
-            let limits = Limits { containers: Some(most), ..limits(1) };
-            let plan = plan(Demand { missing_slots }, &supply, limits);
-            prop_assert!(plan.pending == 0 || plan.pending + starting + registered <= most);
-        }
-    }
-
-    #[test]
-    fn when_all_nodes_had_trouble_the_one_with_the_oldest_is_asked_again() {
-        let troubled = ["b", "c", "a"].map(NodeName::new).to_vec();
-        let supply = Supply {
-            registered: 0,
-            starting: 0,
-            troubled,
-            nodes: 3,
-        };
-        let plan = plan(Demand { missing_slots: 1 }, &supply, limits(1));
-        let avoid: Vec<&str> = plan.avoid.iter().map(NodeName::as_str).collect();
-        assert_eq!(avoid, ["a", "c"]);
-    }
-}
+mod tests;

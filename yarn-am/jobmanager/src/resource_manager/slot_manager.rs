@@ -1,16 +1,25 @@
 //! The books of slots: which TaskManagers there are, who has their slots, who wants some. Flink: `SlotManager`.
 
+mod load;
+mod task_manager;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use spindle_common::gateway::{SlotRequest, TaskExecutorRegistration};
+use spindle_common::gateway::SlotRequest;
 use spindle_common::id::{AllocationId, JobId, ResourceId};
 use spindle_common::job_graph::ProgramSpec;
-use spindle_common::resource::ResourceProfile;
+use spindle_common::resource::{ResourceProfile, SlotProfile};
 use spindle_common::time::MonoTime;
 
+use crate::config::JobManagerConfig;
 use crate::job_master::SlotDemand;
-use crate::message::{ConnectionId, TaskManagerView};
+use crate::message::ConnectionId;
+use crate::resource_manager::capacity::{ContainerCounts, Room, Sizes, SlotCounts, add, total};
+use crate::resource_manager::plan::Limits;
+use load::ByLoad;
+use task_manager::Lease;
+pub(crate) use task_manager::TaskManager;
 
 /// What a TaskExecutor needs to know of a job to give it a slot.
 #[derive(Debug, Clone)]
@@ -19,87 +28,7 @@ pub(crate) struct JobSpec {
     pub(crate) graph_fingerprint: u64,
     pub(crate) config: Vec<(String, String)>,
     /// Slots that it runs in.
-    pub(crate) slots: u32,
-}
-
-/// The lease of a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Lease {
-    pub(crate) allocation: AllocationId,
-    pub(crate) job: JobId,
-    /// Whether the TaskExecutor has confirmed it.
-    offered: bool,
-}
-
-/// A registered TaskManager.
-#[derive(Debug)]
-pub(crate) struct TaskManager {
-    pub(crate) connection: ConnectionId,
-    pub(crate) registration: TaskExecutorRegistration,
-    pub(crate) profile: ResourceProfile,
-    pub(crate) since: MonoTime,
-    pub(crate) resident_bytes: u64,
-    pub(crate) worker_resident_bytes: u64,
-    /// Whether tasks were ever sent to it.
-    pub(crate) served: bool,
-    /// Since when no job has a slot of it and no job waits.
-    idle_since: Option<MonoTime>,
-    /// By index of the slot.
-    slots: Vec<Option<Lease>>,
-}
-
-impl TaskManager {
-    pub(crate) fn new(
-        connection: ConnectionId,
-        registration: TaskExecutorRegistration,
-        profile: ResourceProfile,
-        since: MonoTime,
-    ) -> Self {
-        let slots = vec![None; registration.slots as usize];
-        Self {
-            connection,
-            registration,
-            profile,
-            since,
-            resident_bytes: 0,
-            worker_resident_bytes: 0,
-            served: false,
-            idle_since: None,
-            slots,
-        }
-    }
-
-    fn leases(&self) -> impl Iterator<Item = &Lease> {
-        self.slots.iter().flatten()
-    }
-
-    fn free(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.is_none()).count()
-    }
-
-    /// Allocations by job.
-    pub(crate) fn allocations(&self) -> BTreeMap<JobId, BTreeSet<AllocationId>> {
-        let mut all: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-        for lease in self.leases() {
-            all.entry(lease.job).or_default().insert(lease.allocation);
-        }
-        all
-    }
-
-    pub(crate) fn view(&self, last_heartbeat: MonoTime) -> TaskManagerView {
-        TaskManagerView {
-            node: self.registration.node.clone(),
-            host: self.registration.host.clone(),
-            pid: self.registration.pid,
-            slots: self.registration.slots,
-            free_slots: self.free() as u32,
-            profile: self.profile,
-            since: self.since,
-            last_heartbeat,
-            resident_bytes: self.resident_bytes,
-            worker_resident_bytes: self.worker_resident_bytes,
-        }
-    }
+    pub(crate) slots: SlotCounts,
 }
 
 #[derive(Debug)]
@@ -133,8 +62,11 @@ pub(crate) enum Standing {
     Asked,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SlotManager {
+    limits: Limits,
+    /// Whether slots are taken on the node first that has the fewest in use.
+    spread: bool,
     task_managers: BTreeMap<ResourceId, TaskManager>,
     by_connection: BTreeMap<ConnectionId, ResourceId>,
     jobs: BTreeMap<JobId, JobEntry>,
@@ -145,6 +77,23 @@ pub(crate) struct SlotManager {
 }
 
 impl SlotManager {
+    pub(crate) const fn new(config: &JobManagerConfig) -> Self {
+        Self {
+            limits: Limits::of(config),
+            spread: config.spread,
+            task_managers: BTreeMap::new(),
+            by_connection: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            in_order: BTreeMap::new(),
+            next_order: 0,
+            next_allocation: 0,
+        }
+    }
+
+    const fn sizes(&self) -> Sizes {
+        self.limits.sizes
+    }
+
     pub(crate) fn add(&mut self, resource: ResourceId, task_manager: TaskManager) {
         self.by_connection
             .insert(task_manager.connection, resource.clone());
@@ -200,34 +149,32 @@ impl SlotManager {
         if let Some(entry) = self.jobs.remove(&job) {
             self.in_order.remove(&entry.order);
         }
+        let sizes = self.sizes();
         let mut ended = Vec::new();
-        for task_manager in self.task_managers.values_mut() {
-            for slot in &mut task_manager.slots {
-                if let Some(lease) = slot.take_if(|lease| lease.job == job) {
-                    ended.push((task_manager.connection, lease.allocation));
-                }
-            }
+        for manager in self.task_managers.values_mut() {
+            let leases = manager.end(sizes, |lease| lease.job == job).into_iter();
+            ended.extend(leases.map(|lease| (manager.connection, lease.allocation)));
         }
         ended
     }
 
-    /// Confirms a lease; answers whether it was asked for and not confirmed before.
+    /// Confirms a lease; answers what the slot has, if it was asked for and not confirmed before.
+    #[expect(
+        clippy::option_option,
+        reason = "no lease, and a lease of an equal part"
+    )]
     pub(crate) fn offer(
         &mut self,
         resource: &ResourceId,
         allocation: AllocationId,
         job: JobId,
-    ) -> bool {
-        let asked = Lease {
-            allocation,
-            job,
-            offered: false,
-        };
-        let slot = self
-            .task_managers
-            .get_mut(resource)
-            .and_then(|manager| manager.slots.iter_mut().flatten().find(|l| **l == asked));
-        slot.map(|lease| lease.offered = true).is_some()
+    ) -> Option<Option<SlotProfile>> {
+        let manager = self.task_managers.get_mut(resource)?;
+        let lease = manager.lease_mut(|lease| {
+            lease.job == job && lease.allocation == allocation && !lease.offered
+        })?;
+        lease.offered = true;
+        Some(lease.profile)
     }
 
     /// Takes a slot back from a job that has no use for it; answers whether the job had it.
@@ -237,16 +184,10 @@ impl SlotManager {
         allocation: AllocationId,
         job: JobId,
     ) -> bool {
-        let lease = |lease: &mut Lease| lease.job == job && lease.allocation == allocation;
-        self.task_managers
-            .get_mut(resource)
-            .and_then(|manager| {
-                manager
-                    .slots
-                    .iter_mut()
-                    .find_map(|slot| slot.take_if(lease))
-            })
-            .is_some()
+        let sizes = self.sizes();
+        let lease = |lease: &Lease| lease.job == job && lease.allocation == allocation;
+        let manager = self.task_managers.get_mut(resource);
+        manager.is_some_and(|manager| !manager.end(sizes, lease).is_empty())
     }
 
     /// Takes all slots of a TaskManager back from a job; answers each with whether it was offered.
@@ -255,12 +196,12 @@ impl SlotManager {
         resource: &ResourceId,
         job: JobId,
     ) -> BTreeMap<AllocationId, bool> {
+        let sizes = self.sizes();
         let Some(manager) = self.task_managers.get_mut(resource) else {
             return BTreeMap::new();
         };
-        let leases = manager.slots.iter_mut();
+        let leases = manager.end(sizes, |lease| lease.job == job).into_iter();
         leases
-            .filter_map(|slot| slot.take_if(|lease| lease.job == job))
             .map(|lease| (lease.allocation, lease.offered))
             .collect()
     }
@@ -273,18 +214,23 @@ impl SlotManager {
         }
     }
 
-    /// Lets jobs in, in the order of submission, as long as all their slots are within the capacity; none passes one that waits.
-    pub(crate) fn admit(&mut self, capacity: Option<u32>) {
-        let mut taken = self.taken();
+    /// Lets jobs in, in the order of submission, as long as there is room for all their slots within the limits; none passes one
+    /// that waits.
+    pub(crate) fn admit(&mut self) {
+        let mut taken = SlotCounts::new();
+        for entry in self.jobs.values().filter(|entry| entry.admitted) {
+            add(&mut taken, &entry.spec.slots);
+        }
         for job in self.in_order.values() {
             let Some(entry) = self.jobs.get_mut(job).filter(|entry| !entry.admitted) else {
                 continue;
             };
-            match entry.demand {
+            match &entry.demand {
                 SlotDemand::Hold => {}
                 SlotDemand::Total(slots) => {
-                    let with_it = taken.saturating_add(slots);
-                    if capacity.is_some_and(|capacity| with_it > capacity) {
+                    let mut with_it = taken.clone();
+                    add(&mut with_it, slots);
+                    if self.limits.forbid(&with_it).is_some() {
                         break;
                     }
                     taken = with_it;
@@ -294,17 +240,12 @@ impl SlotManager {
         }
     }
 
-    /// Slots of all jobs that were let in.
-    fn taken(&self) -> u32 {
-        let admitted = self.jobs.values().filter(|entry| entry.admitted);
-        admitted.fold(0, |sum, entry| sum.saturating_add(entry.spec.slots))
-    }
-
     /// Slots that each job lacks that was let in, in the order of submission; jobs that lack none are left out.
-    pub(crate) fn missing(&self) -> Vec<(JobId, u32)> {
-        let mut held: BTreeMap<JobId, u32> = BTreeMap::new();
+    pub(crate) fn missing(&self) -> Vec<(JobId, SlotCounts)> {
+        let mut held: BTreeMap<JobId, SlotCounts> = BTreeMap::new();
         for lease in self.task_managers.values().flat_map(TaskManager::leases) {
-            *held.entry(lease.job).or_default() += 1;
+            let of_job = held.entry(lease.job).or_default();
+            *of_job.entry(lease.profile).or_default() += 1;
         }
         let lacks = |&job: &JobId| match &self.jobs[&job] {
             JobEntry {
@@ -312,8 +253,14 @@ impl SlotManager {
                 admitted: true,
                 ..
             } => {
-                let missing = total.saturating_sub(held.get(&job).copied().unwrap_or(0));
-                (missing > 0).then_some((job, missing))
+                let held = held.get(&job);
+                let missing = |(profile, wanted): (&Option<SlotProfile>, &u32)| {
+                    let held = held.and_then(|held| held.get(profile)).copied();
+                    let missing = wanted.saturating_sub(held.unwrap_or(0));
+                    (missing > 0).then_some((*profile, missing))
+                };
+                let missing: SlotCounts = total.iter().filter_map(missing).collect();
+                (!missing.is_empty()).then_some((job, missing))
             }
             JobEntry { .. } => None,
         };
@@ -323,32 +270,41 @@ impl SlotManager {
     /// How a job stands that wants slots.
     pub(crate) fn standing(&self, job: JobId) -> Option<Standing> {
         let entry = self.jobs.get(&job)?;
-        let slots = match entry.demand {
+        let slots = match &entry.demand {
             SlotDemand::Hold => return None,
-            SlotDemand::Total(slots) => slots,
+            SlotDemand::Total(slots) => total(slots),
         };
         Some(if entry.admitted {
-            let held = self.task_managers.values().flat_map(TaskManager::leases);
-            let held = held.filter(|lease| lease.job == job).count() as u32;
-            match slots.saturating_sub(held) {
+            let missing = self.missing().into_iter().find(|(of, _)| *of == job);
+            match missing.map_or(0, |(_, missing)| total(&missing)) {
                 0 => Standing::Asked,
                 missing => Standing::Lacks { missing, slots },
             }
         } else {
             let before = self.in_order.range(..entry.order);
-            let before = before.map(|(_, job)| &self.jobs[job].spec);
-            let taken = before.fold(0, |sum: u32, spec| sum.saturating_add(spec.slots));
+            let before = before.map(|(_, job)| total(&self.jobs[job].spec.slots));
+            let taken = before.fold(0, u32::saturating_add);
             Standing::Queued { slots, taken }
         })
     }
 
     /// Notes which TaskManagers no job has a slot of; answers those for which that has been so for the whole time-out.
     pub(crate) fn idle(&mut self, now: MonoTime, timeout: Duration) -> Vec<ResourceId> {
+        let sizes = self.sizes();
         let wants = |entry: &JobEntry| !entry.admitted && entry.demand != SlotDemand::Hold;
-        let waited_for = self.jobs.values().any(wants) || !self.missing().is_empty();
+        let missing = self.missing();
+        let reserved = sizes.reserves(missing.iter().map(|(_, missing)| missing));
+        // Who is first waits for what fits; one that does not may even be in the way of what would.
+        let waited_for = |manager: &TaskManager| match missing.first() {
+            Some((_, missing)) => {
+                let mut slots = missing.keys();
+                slots.any(|slot| manager.has_room(sizes, reserved, *slot))
+            }
+            None => self.jobs.values().any(wants),
+        };
         let mut idle = Vec::new();
         for (resource, manager) in &mut self.task_managers {
-            if waited_for || manager.slots.iter().any(Option::is_some) {
+            if manager.load() > 0 || waited_for(manager) {
                 manager.idle_since = None;
             } else if *manager.idle_since.get_or_insert(now) + timeout <= now {
                 idle.push(resource.clone());
@@ -363,60 +319,109 @@ impl SlotManager {
         managers.filter_map(|manager| manager.idle_since).min()
     }
 
-    /// How many TaskManagers there are.
-    pub(crate) fn count(&self) -> u32 {
-        self.task_managers.len() as u32
+    /// How many TaskManagers there are, by the size that their containers were asked with.
+    pub(crate) fn registered(&self) -> ContainerCounts {
+        let mut counts = ContainerCounts::new();
+        for manager in self.task_managers.values() {
+            *counts.entry(manager.asked).or_default() += 1;
+        }
+        counts
     }
 
-    /// Leases free slots to jobs that lack some, spread evenly: each time on the TaskManager that has the fewest leases.
+    /// Room in TaskManagers for slots that are wanted: it is left to jobs before those that want them.
+    pub(crate) fn rooms_for(&self, wanted: &[SlotCounts]) -> Vec<(ResourceProfile, Room)> {
+        let slots: BTreeSet<_> = wanted.iter().flat_map(|counts| counts.keys()).collect();
+        let managers = self.task_managers.values();
+        let rooms = managers.map(|manager| (manager.asked, manager.room));
+        let useful = |room: Room| {
+            slots
+                .iter()
+                .any(|slot| room.times(self.sizes(), **slot) > 0)
+        };
+        rooms.filter(|(_, room)| useful(*room)).collect()
+    }
+
+    /// Leases room to jobs that lack slots, in the order of submission: each time of the TaskManager that has the fewest leases, on
+    /// the node that has the fewest if they are to be spread.
     pub(crate) fn match_slots(&mut self) -> Vec<(ConnectionId, SlotRequest)> {
         let missing = self.missing();
         if missing.is_empty() {
             return Vec::new();
         }
-        let mut by_load: BTreeSet<(usize, ResourceId)> = BTreeSet::new();
+        let sizes = self.sizes();
+        let wanted: BTreeSet<_> = missing
+            .iter()
+            .flat_map(|(_, m)| m.keys().copied())
+            .collect();
+        let reserved = sizes.reserves(missing.iter().map(|(_, missing)| missing));
+        let useful = |manager: &TaskManager| {
+            let mut wanted = wanted.iter();
+            wanted.any(|slot| manager.has_room(sizes, reserved, *slot))
+        };
+        let mut by_load = ByLoad::default();
         for (resource, manager) in &self.task_managers {
-            if manager.free() > 0 {
-                by_load.insert((manager.leases().count(), resource.clone()));
+            let node = &manager.registration.node;
+            by_load.note(self.spread.then_some(node), manager.load());
+            if useful(manager) {
+                let made_to_measure = manager.asked != sizes.container;
+                let node = self.spread.then(|| node.clone());
+                by_load.add(made_to_measure, node, manager.load(), resource.clone());
             }
         }
         let mut requests = Vec::new();
         for (job, missing) in missing {
-            for _ in 0..missing {
-                let Some((load, resource)) = by_load.pop_first() else {
-                    return requests;
-                };
-                requests.push(self.lease(&resource, job));
-                if self.task_managers[&resource].free() > 0 {
-                    by_load.insert((load + 1, resource));
+            let mut short = false;
+            for (slot, missing) in sizes.largest_first(&missing) {
+                for _ in 0..missing {
+                    let has_room = |resource: &ResourceId| {
+                        self.task_managers[resource].has_room(sizes, reserved, slot)
+                    };
+                    let Some(found) = by_load.take(has_room) else {
+                        short = true;
+                        break;
+                    };
+                    requests.push(self.lease(found.resource(), job, slot));
+                    let keep = useful(&self.task_managers[found.resource()]);
+                    by_load.leased(found, keep);
                 }
+            }
+            // Nobody passes who came before.
+            if short {
+                break;
             }
         }
         requests
     }
 
-    fn lease(&mut self, resource: &ResourceId, job: JobId) -> (ConnectionId, SlotRequest) {
+    fn lease(
+        &mut self,
+        resource: &ResourceId,
+        job: JobId,
+        profile: Option<SlotProfile>,
+    ) -> (ConnectionId, SlotRequest) {
         self.next_allocation += 1;
         let allocation = AllocationId(self.next_allocation);
+        let sizes = self.sizes();
         let manager = self
             .task_managers
             .get_mut(resource)
             .expect("only registered TaskManagers are matched");
-        let index = manager.slots.iter().position(Option::is_none);
-        let index = index.expect("only TaskManagers with a free slot are matched");
-        manager.slots[index] = Some(Lease {
+        let lease = Lease {
             allocation,
             job,
+            profile,
             offered: false,
-        });
+        };
+        let slot = manager.lease(sizes, lease);
         let spec = self.jobs[&job].spec.clone();
         let request = SlotRequest {
             allocation,
-            slot: index as u32,
+            slot,
             job,
             program: spec.program,
             graph_fingerprint: spec.graph_fingerprint,
             config: spec.config,
+            profile,
         };
         (manager.connection, request)
     }

@@ -12,6 +12,7 @@ use spindle_common::time::MonoTime;
 use crate::execution_graph::HeldSlot;
 use crate::job_master::JobMasterInput;
 use crate::message::{ConnectionId, ResourceEffect};
+use crate::resource_manager::capacity::Sizes;
 use crate::resource_manager::containers::{self, Breaking};
 use crate::resource_manager::slot_manager::TaskManager;
 use crate::resource_manager::{Out, ResourceManager, ResourceManagerEffect, stale, task_manager};
@@ -54,9 +55,10 @@ impl ResourceManager {
                 job,
                 data_address,
             } => {
-                if self.slots.offer(&from, allocation, job) {
+                if let Some(profile) = self.slots.offer(&from, allocation, job) {
                     let slot = HeldSlot {
                         allocation,
+                        profile,
                         resource: from,
                         data_address,
                     };
@@ -137,13 +139,14 @@ impl ResourceManager {
                 &format!("{resource} is registered already"),
                 out,
             );
-        } else if let Some(profile) = self.containers.registered(&resource) {
+        } else if let Some(container) = self.containers.registered(&resource) {
             self.heartbeats.heard(&resource, now);
             let what = format!(
                 "registered with {} slots on {}",
                 registration.slots, registration.node
             );
-            let manager = TaskManager::new(connection, registration, profile, now);
+            let sizes = Sizes::of(&self.config);
+            let manager = TaskManager::new(connection, registration, &container, sizes, now);
             self.slots.add(resource.clone(), manager);
             let interval = self.config.heartbeat_interval.as_millis();
             out.push(ResourceManagerEffect::Send {

@@ -1,5 +1,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use std::collections::BTreeMap;
+
 use spindle_common::job_graph::{JobSubmission, ProgramArtifact, ProgramSpec};
 use spindle_rpc::job_graph::encode_submission;
 
@@ -16,6 +18,7 @@ fn submission() -> JobSubmission {
             name: "new".to_owned(),
             vertices: vec![read, vertex("write", OperatorKind::Sink)],
             edges: Vec::new(),
+            slot_profiles: BTreeMap::new(),
         },
         program: ProgramSpec {
             executable: "job".to_owned(),

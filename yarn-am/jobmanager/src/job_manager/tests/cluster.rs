@@ -13,16 +13,19 @@ use proptest::prelude::*;
 use spindle_common::execution::{FailureCause, FailureClass, JobStatus};
 use spindle_common::gateway::{TaskExecutorRegistration, TaskExecutorReport, ToJobManager};
 use spindle_common::id::{FencingToken, JobId, NodeName, ResourceId};
+use spindle_common::resource::{ByteSize, ResourceProfile, SlotProfile};
 use spindle_common::time::MonoTime;
 
 use super::script::job;
-use super::submission;
+use super::{sink_of_its_own, submission};
 use crate::config::{ClusterMode, JobManagerConfig, ResourceLimits};
 use crate::job_manager::JobManager;
 use crate::machine::{Machine, Outbox};
 use crate::message::{
-    ConnectionId, Container, Effect, FinalStatus, Input, ResourceEffect, ResourceEvent,
+    ConnectionId, Container, ContainerAsk, Effect, FinalStatus, Input, ResourceEffect,
+    ResourceEvent,
 };
+use crate::resource_manager::Sizes;
 use executor::Executor;
 use observer::Observer;
 use spindle_common::config::RestartConfig;
@@ -50,8 +53,28 @@ enum Action {
     Impostor(usize),
     IgnoreCommit(usize),
     Cancel(usize),
-    /// Another job with this many subtasks; not in per-job mode.
-    Submit(u32),
+    /// Another job with this many subtasks; not in per-job mode. Its sink may have slots of its own.
+    Submit(u32, Sink),
+}
+
+/// The slot sharing group of a job's sink.
+#[derive(Debug, Clone, Copy)]
+enum Sink {
+    Shares,
+    HasOwn,
+    HasSmall,
+    HasLarge,
+}
+
+impl Sink {
+    fn any() -> impl Strategy<Value = Self> {
+        prop_oneof![
+            3 => Just(Self::Shares),
+            1 => Just(Self::HasOwn),
+            1 => Just(Self::HasSmall),
+            1 => Just(Self::HasLarge),
+        ]
+    }
 }
 
 fn benign() -> impl Strategy<Value = Action> {
@@ -63,7 +86,7 @@ fn benign() -> impl Strategy<Value = Action> {
         8 => any::<usize>().prop_map(Action::Work),
         3 => any::<usize>().prop_map(Action::World),
         1 => (0_u64..1500).prop_map(Action::Wait),
-        1 => (1_u32..4).prop_map(Action::Submit),
+        1 => (1_u32..4, Sink::any()).prop_map(|(p, sink)| Action::Submit(p, sink)),
     ]
 }
 
@@ -99,7 +122,10 @@ struct Cluster {
     manager: JobManager,
     config: JobManagerConfig,
     now: MonoTime,
-    pending: u32,
+    pending: Vec<ContainerAsk>,
+    /// As asked for, by container, and in how many equal parts it is launched.
+    sizes: BTreeMap<ResourceId, ResourceProfile>,
+    slots: BTreeMap<ResourceId, u32>,
     /// Jobs handed in.
     jobs: u8,
     next: u64,
@@ -119,7 +145,9 @@ impl Cluster {
             observer: Observer::new(&config),
             config,
             now: MonoTime::ZERO,
-            pending: 0,
+            pending: Vec::new(),
+            sizes: BTreeMap::new(),
+            slots: BTreeMap::new(),
             jobs: 0,
             next: 0,
             places: BTreeMap::new(),
@@ -129,13 +157,20 @@ impl Cluster {
             effects: Vec::new(),
         };
         this.input(Input::Resource(ResourceEvent::Nodes { count: 3 }));
-        this.submit(parallelism);
+        this.submit(parallelism, Sink::Shares);
         this
     }
 
-    fn submit(&mut self, parallelism: u32) {
+    fn submit(&mut self, parallelism: u32, sink: Sink) {
         self.jobs += 1;
-        let submission = submission(parallelism, self.jobs);
+        let mut submission = submission(parallelism, self.jobs);
+        let profile = |cores, mib| Some(SlotProfile::new(cores, ByteSize::from_mib(mib)));
+        match sink {
+            Sink::Shares => {}
+            Sink::HasOwn => sink_of_its_own(&mut submission, None),
+            Sink::HasSmall => sink_of_its_own(&mut submission, profile(0.2, 200)),
+            Sink::HasLarge => sink_of_its_own(&mut submission, profile(2.0, 1500)),
+        }
         self.input(Input::Submit(Box::new(submission)));
     }
 
@@ -179,8 +214,9 @@ impl Cluster {
                     executor.cut();
                 }
             }
-            Effect::Resource(ResourceEffect::Plan(plan)) => self.pending = plan.pending,
-            Effect::Resource(ResourceEffect::Launch { resource }) => {
+            Effect::Resource(ResourceEffect::Plan(plan)) => self.pending = plan.asks,
+            Effect::Resource(ResourceEffect::Launch { resource, slots }) => {
+                self.slots.insert(resource.clone(), slots);
                 self.places.insert(resource, Place::Launched);
             }
             Effect::Resource(ResourceEffect::Stop { resource }) => {
@@ -218,18 +254,28 @@ impl Cluster {
             }));
     }
 
-    fn grant(&mut self, count: u32) {
+    /// Grants containers of one of the sizes that are asked for.
+    fn grant(&mut self, which: usize, count: u32) {
+        let which = which % self.pending.len().max(1);
+        let ask = self.pending.get_mut(which);
+        let size = ask.as_ref().map_or(self.config.profile, |ask| ask.profile);
+        if let Some(ask) = ask {
+            ask.pending = ask.pending.saturating_sub(count);
+        }
+        self.pending.retain(|ask| ask.pending > 0);
         let containers: Vec<Container> = (0..count)
             .map(|_| {
                 self.next += 1;
+                let resource = ResourceId::new(format!("c{}", self.next));
+                self.sizes.insert(resource.clone(), size);
                 Container {
-                    resource: ResourceId::new(format!("c{}", self.next)),
+                    resource,
                     node: NodeName::new(format!("n{}", self.next % 3)),
-                    profile: self.config.profile,
+                    profile: size,
+                    asked: size,
                 }
             })
             .collect();
-        self.pending = self.pending.saturating_sub(count);
         self.input(Input::Resource(ResourceEvent::Allocated(containers)));
     }
 
@@ -245,7 +291,9 @@ impl Cluster {
         self.next += 1;
         let connection = ConnectionId(self.next);
         let registration = self.registration(resource, self.config.fencing);
-        let executor = Executor::new(resource.clone(), registration);
+        let part = Sizes::of(&self.config).equal_part();
+        let memory = self.sizes[resource].for_slots().memory;
+        let executor = Executor::new(resource.clone(), registration, memory, part.memory);
         self.executors.insert(connection, executor);
         self.places.insert(resource.clone(), Place::Up(connection));
     }
@@ -260,7 +308,7 @@ impl Cluster {
             fencing,
             node: NodeName::new("n"),
             host: "localhost".to_owned(),
-            slots: self.config.slots_per_task_manager,
+            slots: self.slots.get(resource).copied().unwrap_or(1),
             pid: 1,
         }
     }
@@ -307,8 +355,11 @@ impl Cluster {
         }
         let alive = |e: &Executor| e.alive;
         match action {
-            Action::Grant(n) if self.pending > 0 => self.grant(1 + n as u32 % self.pending),
-            Action::Grant(_) => {}
+            Action::Grant(n) => {
+                if let Some(ask) = pick(&self.pending, n) {
+                    self.grant(n, 1 + (n / 7) as u32 % ask.pending);
+                }
+            }
             Action::Boot(n) => {
                 if let Some(r) = pick(&self.in_place(|p| p == Place::Launched), n) {
                     self.boot(&r);
@@ -336,7 +387,10 @@ impl Cluster {
                 }
             }
             Action::Wait(millis) => self.wait(Duration::from_millis(millis)),
-            Action::GrantTooMuch => self.grant(self.pending + 1),
+            Action::GrantTooMuch => {
+                let pending = self.pending.first().map_or(0, |ask| ask.pending);
+                self.grant(0, pending + 1);
+            }
             Action::KillContainer(n) => {
                 let up = self.in_place(|place| matches!(place, Place::Up(_)));
                 if let Some(resource) = pick(&up, n) {
@@ -395,9 +449,9 @@ impl Cluster {
                     self.executors.get_mut(&c).unwrap().ignores_commit = true;
                 }
             }
-            Action::Submit(parallelism) => match self.config.mode {
+            Action::Submit(parallelism, sink) => match self.config.mode {
                 ClusterMode::Session | ClusterMode::Application { .. } if self.jobs < 5 => {
-                    self.submit(parallelism);
+                    self.submit(parallelism, sink);
                 }
                 ClusterMode::PerJob { .. }
                 | ClusterMode::Session
@@ -482,8 +536,8 @@ impl Cluster {
                     });
                 }
             }
-            if self.pending > 0 {
-                self.grant(self.pending);
+            while let Some(ask) = self.pending.first() {
+                self.grant(0, ask.pending);
             }
             for resource in self.in_place(|place| place == Place::Launched) {
                 self.boot(&resource);
@@ -549,19 +603,23 @@ fn config() -> impl Strategy<Value = JobManagerConfig> {
         ..ResourceLimits::default()
     });
     let of_session = (limits, 500_u64..20_000, 1_u32..4, 0.0_f64..6.0);
-    (mode, 1_u32..4, 0_u32..4, 0_u64..3000, of_session).prop_map(
-        |(mode, slots, attempts, delay, (limits, idle, capacity, rate))| JobManagerConfig {
-            mode,
-            slots_per_task_manager: slots,
-            restart: RestartConfig::FixedDelay {
-                attempts,
-                delay: Duration::from_millis(delay),
-            },
-            limits,
-            idle_timeout: Duration::from_millis(idle),
-            job_store_capacity: capacity,
-            start_failure_rate: rate,
-            ..JobManagerConfig::default()
+    let slots = (1_u32..4, any::<bool>());
+    (mode, slots, 0_u32..4, 0_u64..3000, of_session).prop_map(
+        |(mode, (slots, spread), attempts, delay, (limits, idle, capacity, rate))| {
+            JobManagerConfig {
+                mode,
+                spread,
+                slots_per_task_manager: slots,
+                restart: RestartConfig::FixedDelay {
+                    attempts,
+                    delay: Duration::from_millis(delay),
+                },
+                limits,
+                idle_timeout: Duration::from_millis(idle),
+                job_store_capacity: capacity,
+                start_failure_rate: rate,
+                ..JobManagerConfig::default()
+            }
         },
     )
 }

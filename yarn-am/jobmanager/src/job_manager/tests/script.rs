@@ -12,15 +12,16 @@ use spindle_common::gateway::{
 use spindle_common::id::{
     AllocationId, ExecutionAttemptId, FencingToken, JobId, JobVertexId, NodeName, ResourceId,
 };
+use spindle_common::resource::{ResourceProfile, SlotProfile};
 use spindle_common::time::MonoTime;
 
-use super::submission;
+use super::{sink_of_its_own, submission};
 use crate::config::JobManagerConfig;
 use crate::job_manager::JobManager;
 use crate::machine::{Machine, Outbox};
 use crate::message::{
-    ConnectionId, Container, ContainerPlan, Effect, Input, ResourceEffect, ResourceEvent,
-    Transition,
+    ConnectionId, Container, ContainerAsk, ContainerPlan, Effect, Input, ResourceEffect,
+    ResourceEvent, Transition,
 };
 
 /// Plays a story and answers it with the effects below each line.
@@ -38,6 +39,10 @@ pub(super) struct Script {
     connections: BTreeMap<String, ConnectionId>,
     next_connection: u64,
     leases: BTreeMap<AllocationId, JobId>,
+    /// The largest size that was ever asked for.
+    largest: Option<ResourceProfile>,
+    /// Equal parts of each container, as it was launched with.
+    slots: BTreeMap<ResourceId, u32>,
     quiet: bool,
     transcript: String,
 }
@@ -52,6 +57,8 @@ impl Script {
             connections: BTreeMap::new(),
             next_connection: 0,
             leases: BTreeMap::new(),
+            largest: None,
+            slots: BTreeMap::new(),
             quiet: false,
             transcript: String::new(),
         }
@@ -87,10 +94,20 @@ impl Script {
                 let (job, setting) = after.split_once(' ').unwrap_or((after, ""));
                 let mut submission = submission(first.parse().unwrap(), job.parse().unwrap_or(1));
                 let setting = setting.split_once('=');
-                submission.config = setting
-                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                    .into_iter()
-                    .collect();
+                match setting {
+                    // The sink's slots have so many cores and so much memory each.
+                    Some(("sink", profile)) => {
+                        let (cores, memory) = profile.split_once('/').unwrap();
+                        let profile =
+                            SlotProfile::new(cores.parse().unwrap(), memory.parse().unwrap());
+                        sink_of_its_own(&mut submission, Some(profile));
+                    }
+                    Some(("group", _)) => sink_of_its_own(&mut submission, None),
+                    Some((key, value)) => {
+                        submission.config = vec![(key.to_owned(), value.to_owned())];
+                    }
+                    None => {}
+                }
                 Input::Submit(Box::new(submission))
             }
             "nomore" => Input::NoMoreJobs,
@@ -109,12 +126,13 @@ impl Script {
                 }
                 let fencing = after.strip_prefix("fencing=").unwrap_or("1");
                 let node = self.nodes.get(first).cloned();
+                let slots = self.slots.get(&resource).copied();
                 let registration = TaskExecutorRegistration {
                     resource,
                     fencing: FencingToken(fencing.parse().unwrap()),
                     node: node.unwrap_or_else(|| NodeName::new("nowhere")),
                     host: first.to_owned(),
-                    slots: self.slots_per_task_manager,
+                    slots: slots.unwrap_or(self.slots_per_task_manager),
                     pid: 1,
                 };
                 Input::TaskExecutor {
@@ -214,6 +232,11 @@ impl Script {
                 platform: command == "lost",
             }),
             "refused" => Input::Resource(ResourceEvent::Refused {
+                profile: None,
+                reason: rest.to_owned(),
+            }),
+            "refusedlarge" => Input::Resource(ResourceEvent::Refused {
+                profile: self.largest,
                 reason: rest.to_owned(),
             }),
             "canceljob" => Input::CancelJob {
@@ -243,12 +266,19 @@ impl Script {
 
     fn container(&mut self, text: &str) -> Container {
         let (resource, node) = text.split_once('@').unwrap();
+        // A plus behind the node stands for the largest size that was asked for.
+        let (node, large) = node
+            .strip_suffix('+')
+            .map_or((node, false), |node| (node, true));
         let node = NodeName::new(node);
         self.nodes.insert(resource.to_owned(), node.clone());
+        let usual = JobManagerConfig::default().profile;
+        let size = if large { self.largest } else { None }.unwrap_or(usual);
         Container {
             resource: ResourceId::new(resource),
             node,
-            profile: JobManagerConfig::default().profile,
+            profile: size,
+            asked: size,
         }
     }
 
@@ -335,6 +365,13 @@ impl Script {
             } = effect
             {
                 self.leases.insert(request.allocation, request.job);
+            }
+            if let Effect::Resource(ResourceEffect::Plan(plan)) = effect {
+                let asked = plan.asks.iter().map(|ask| ask.profile);
+                self.largest = self.largest.into_iter().chain(asked).max();
+            }
+            if let Effect::Resource(ResourceEffect::Launch { resource, slots }) = effect {
+                self.slots.insert(resource.clone(), *slots);
             }
         }
         let names: BTreeMap<_, _> = self.connections.iter().map(|(n, c)| (*c, n)).collect();
@@ -457,11 +494,8 @@ fn describe(effect: &Effect, name: impl Fn(ConnectionId) -> String) -> String {
         Effect::Disconnect { connection, reason } => {
             format!("disconnect {}: {reason}", name(*connection))
         }
-        Effect::Resource(ResourceEffect::Plan(ContainerPlan { pending, avoid, .. })) => {
-            let avoid: Vec<&str> = avoid.iter().map(NodeName::as_str).collect();
-            format!("plan {pending} containers, avoid {avoid:?}")
-        }
-        Effect::Resource(ResourceEffect::Launch { resource }) => format!("launch {resource}"),
+        Effect::Resource(ResourceEffect::Plan(plan)) => describe_plan(plan),
+        Effect::Resource(ResourceEffect::Launch { resource, .. }) => format!("launch {resource}"),
         Effect::Resource(ResourceEffect::Stop { resource }) => format!("stop {resource}"),
         Effect::Resource(ResourceEffect::Release { resource }) => format!("release {resource}"),
         Effect::RemoveStaging { directories, .. } => format!("remove {directories:?}"),
@@ -496,15 +530,38 @@ fn describe(effect: &Effect, name: impl Fn(ConnectionId) -> String) -> String {
     readable(&line)
 }
 
+fn describe_plan(plan: &ContainerPlan) -> String {
+    let avoid: Vec<&str> = plan.avoid.iter().map(NodeName::as_str).collect();
+    let usual = JobManagerConfig::default().profile;
+    let ask = |ask: &ContainerAsk| match ask.profile == usual {
+        true => ask.pending.to_string(),
+        false => format!("{} of {}", ask.pending, ask.profile),
+    };
+    let asks: Vec<String> = plan.asks.iter().map(ask).collect();
+    let asks = match asks.len() {
+        0 => "0".to_owned(),
+        _ => asks.join(" and "),
+    };
+    let most = plan.most_per_node;
+    let most = most.map_or_else(String::new, |most| format!(", at most {most} on a node"));
+    format!("plan {asks} containers, avoid {avoid:?}{most}")
+}
+
 fn describe_message(message: &ToTaskExecutor) -> String {
     match message {
         ToTaskExecutor::Registered {
             heartbeat_interval_ms,
         } => format!("Registered, report every {heartbeat_interval_ms} ms"),
-        ToTaskExecutor::RequestSlot(request) => format!(
-            "RequestSlot {} for job {}, slot {}",
-            request.allocation.0, request.job, request.slot
-        ),
+        ToTaskExecutor::RequestSlot(request) => {
+            let of = request.profile.map(|profile| format!(" of {profile}"));
+            format!(
+                "RequestSlot {} for job {}, slot {}{}",
+                request.allocation.0,
+                request.job,
+                request.slot,
+                of.unwrap_or_default()
+            )
+        }
         ToTaskExecutor::FreeSlot { allocation } => format!("FreeSlot {}", allocation.0),
         ToTaskExecutor::SubmitTask(task) => describe_task(task),
         ToTaskExecutor::CancelTask { execution, .. } => {

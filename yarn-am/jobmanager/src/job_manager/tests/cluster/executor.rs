@@ -1,6 +1,6 @@
 //! A TaskExecutor with its workers, as far as the JobManager can tell.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use spindle_common::execution::{ExecutionState, FailureCause, FailureClass};
 use spindle_common::gateway::{
@@ -8,6 +8,7 @@ use spindle_common::gateway::{
     ToJobManager, ToTaskExecutor,
 };
 use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId, JobVertexId, ResourceId};
+use spindle_common::resource::{ByteSize, SlotProfile};
 
 pub(super) struct Executor {
     pub(super) resource: ResourceId,
@@ -21,13 +22,24 @@ pub(super) struct Executor {
     pub(super) inbox: VecDeque<ToTaskExecutor>,
     outbox: VecDeque<ToJobManager>,
     slots: BTreeMap<u32, (AllocationId, JobId)>,
+    /// What its slots have together at most, and what one has that does not say.
+    memory: ByteSize,
+    equal_part: ByteSize,
+    leased: BTreeMap<AllocationId, ByteSize>,
     tasks: BTreeMap<(JobId, ExecutionAttemptId), (AllocationId, ExecutionState)>,
 }
 
 impl Executor {
-    pub(super) fn new(resource: ResourceId, registration: TaskExecutorRegistration) -> Self {
+    pub(super) fn new(
+        resource: ResourceId,
+        registration: TaskExecutorRegistration,
+        memory: ByteSize,
+        equal_part: ByteSize,
+    ) -> Self {
         Self {
             resource,
+            memory,
+            equal_part,
             alive: true,
             silent: false,
             ignores_cancel: false,
@@ -36,6 +48,7 @@ impl Executor {
             inbox: VecDeque::new(),
             outbox: VecDeque::from([ToJobManager::Register(registration)]),
             slots: BTreeMap::new(),
+            leased: BTreeMap::new(),
             tasks: BTreeMap::new(),
         }
     }
@@ -78,6 +91,7 @@ impl Executor {
                 let (allocation, job) = (request.allocation, request.job);
                 let before = self.slots.get(&request.slot);
                 assert_eq!(before, None, "slot {} is leased twice", request.slot);
+                self.check_memory(allocation, request.profile);
                 self.outbox.push_back(if self.refusals > 0 {
                     self.refusals -= 1;
                     ToJobManager::SlotUnavailable {
@@ -133,6 +147,21 @@ impl Executor {
             Some(ToTaskExecutor::Registered { .. }) | None => {}
         }
         false
+    }
+
+    /// No slot takes memory that another one has.
+    fn check_memory(&mut self, allocation: AllocationId, profile: Option<SlotProfile>) {
+        let held: BTreeSet<_> = self.slots.values().map(|(held, _)| *held).collect();
+        self.leased.retain(|lease, _| held.contains(lease));
+        let memory = profile.map_or(self.equal_part, |profile| profile.memory);
+        self.leased.insert(allocation, memory);
+        let all: u64 = self.leased.values().map(|memory| memory.as_bytes()).sum();
+        let most = self.memory.as_bytes();
+        assert!(
+            all <= most,
+            "{all} of {most} bytes of {} are leased",
+            self.resource
+        );
     }
 
     fn enter(

@@ -6,12 +6,16 @@ use std::time::Duration;
 use spindle_common::execution::{ExecutionState, JobStatus};
 use spindle_common::gateway::{TaskDeployment, ToJobManager, ToTaskExecutor};
 use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId, JobVertexId, ResourceId};
+use spindle_common::resource::ResourceProfile;
 use spindle_common::time::MonoTime;
 
 use crate::config::{ClusterMode, JobManagerConfig};
+use crate::execution_graph::slot_counts;
 use crate::message::{
-    ConnectionId, Effect, FinalStatus, Input, ResourceEffect, ResourceEvent, Transition, View,
+    ConnectionId, ContainerAsk, Effect, FinalStatus, Input, ResourceEffect, ResourceEvent,
+    Transition, View,
 };
+use crate::resource_manager::{ContainerCounts, Limits, SlotCounts, total};
 
 #[derive(Debug)]
 struct Lease {
@@ -22,7 +26,9 @@ struct Lease {
 
 #[derive(Debug)]
 struct Job {
+    /// Of each vertex.
     parallelism: u32,
+    slots: SlotCounts,
     status: JobStatus,
     staging_removed: bool,
 }
@@ -33,7 +39,11 @@ type Place = (JobId, JobVertexId, u32);
 pub(super) struct Observer {
     mode: ClusterMode,
     slots_per_task_manager: u32,
-    max_containers: Option<u32>,
+    limits: Limits,
+    /// As the newest plan says.
+    asks: Vec<ContainerAsk>,
+    /// Those granted, with the size that was asked.
+    sizes: BTreeMap<ResourceId, ResourceProfile>,
     idle_timeout: Duration,
     pub(super) terminated: Option<FinalStatus>,
     /// Those that were handed in; their ids ascend in the order of submission.
@@ -57,7 +67,9 @@ impl Observer {
         Self {
             mode: config.mode,
             slots_per_task_manager: slots,
-            max_containers: config.limits.slots.map(|most| most / slots),
+            limits: Limits::of(config),
+            asks: Vec::new(),
+            sizes: BTreeMap::new(),
             idle_timeout: config.idle_timeout,
             terminated: None,
             jobs: BTreeMap::new(),
@@ -97,9 +109,7 @@ impl Observer {
 
     /// Whether the limits leave room for a job.
     pub(super) fn fits(&self, job: JobId) -> bool {
-        let needed = self.jobs[&job].parallelism;
-        self.max_containers
-            .is_none_or(|most| needed <= most * self.slots_per_task_manager)
+        self.limits.forbid(&self.jobs[&job].slots).is_none()
     }
 
     pub(super) fn before(&mut self, input: &Input) {
@@ -122,18 +132,19 @@ impl Observer {
                 self.about = Some(submission.job);
                 if self.terminated.is_none() {
                     self.jobs.entry(submission.job).or_insert_with(|| Job {
-                        parallelism: submission.graph.slots(),
+                        parallelism: submission.graph.vertices[0].parallelism,
+                        slots: slot_counts(&submission.graph),
                         status: JobStatus::Created,
                         staging_removed: false,
                     });
                 }
             }
             Input::CancelJob { job, .. } => self.about = Some(*job),
-            Input::Resource(
-                ResourceEvent::Allocated(_)
-                | ResourceEvent::Refused { .. }
-                | ResourceEvent::Nodes { .. },
-            )
+            Input::Resource(ResourceEvent::Allocated(granted)) => {
+                let sizes = granted.iter().map(|one| (one.resource.clone(), one.asked));
+                self.sizes.extend(sizes);
+            }
+            Input::Resource(ResourceEvent::Refused { .. } | ResourceEvent::Nodes { .. })
             | Input::NoMoreJobs
             | Input::ShutDown { .. }
             | Input::ClientReleased
@@ -214,7 +225,35 @@ impl Observer {
     /// Slots that jobs want that are not over.
     fn wanted(&self) -> u32 {
         let alive = self.jobs.values().filter(|job| !job.status.is_terminal());
-        alive.map(|job| job.parallelism).sum()
+        alive.map(|job| total(&job.slots)).sum()
+    }
+
+    /// Whether every slot is an equal part, so that any container serves any slot.
+    fn all_are_equal_parts(&self) -> bool {
+        let mut profiles = self.jobs.values().flat_map(|job| job.slots.keys());
+        profiles.all(Option::is_none)
+    }
+
+    /// Whether a container that comes beside others, all of them still empty, may be needed.
+    fn may_be_needed(&self, others: u32, lacking: u32) -> bool {
+        if self.all_are_equal_parts() {
+            others * self.slots_per_task_manager < lacking
+        } else {
+            lacking > 0
+        }
+    }
+
+    /// Those that are there and those that are asked for break no limit.
+    fn check_limits(&self) {
+        let mut all = ContainerCounts::new();
+        for resource in &self.launched {
+            *all.entry(self.sizes[resource]).or_default() += 1;
+        }
+        for ask in &self.asks {
+            *all.entry(ask.profile).or_default() += ask.pending;
+        }
+        let broken = self.limits.broken_by(&all);
+        assert_eq!(broken, None, "{all:?} are there or asked for");
     }
 
     fn touches(&self, job: JobId, effect: &Effect) {
@@ -256,17 +295,14 @@ impl Observer {
                 }
                 self.lost(*connection);
             }
-            Effect::Resource(ResourceEffect::Launch { resource }) => {
+            Effect::Resource(ResourceEffect::Launch { resource, .. }) => {
                 let starting = self.launched.len() - self.registered.len();
                 let lacking = (self.wanted() as usize).saturating_sub(self.leases.len());
                 assert!(
-                    starting * (self.slots_per_task_manager as usize) < lacking,
+                    self.may_be_needed(starting as u32, lacking as u32),
                     "{resource} is launched beside {starting} for {lacking} slots"
                 );
                 assert!(self.launched.insert(resource.clone()), "launched twice");
-                let most = self.max_containers.unwrap_or(u32::MAX);
-                let count = self.launched.len();
-                assert!(count <= most as usize, "{count} containers, beyond {most}");
             }
             Effect::Resource(ResourceEffect::Stop { resource }) => self.lost_resource(resource),
             Effect::RemoveStaging { job, .. } => {
@@ -296,7 +332,12 @@ impl Observer {
                     self.touches(*job, effect);
                 }
             }
-            Effect::Resource(ResourceEffect::Plan(_) | ResourceEffect::Release { .. })
+            Effect::Resource(ResourceEffect::Plan(plan)) => {
+                assert!(plan.asks.iter().all(|ask| ask.pending > 0));
+                assert!(plan.asks.is_sorted_by_key(|ask| ask.profile));
+                self.asks.clone_from(&plan.asks);
+            }
+            Effect::Resource(ResourceEffect::Release { .. })
             | Effect::Transition(Transition::TaskManager { .. } | Transition::Stale { .. }) => {}
         }
     }
@@ -377,7 +418,7 @@ impl Observer {
         {
             for container in granted {
                 let decided = effects.iter().filter(|effect| {
-                    matches!(effect, Effect::Resource(ResourceEffect::Launch { resource } | ResourceEffect::Release { resource })
+                    matches!(effect, Effect::Resource(ResourceEffect::Launch { resource, .. } | ResourceEffect::Release { resource })
                         if *resource == container.resource)
                 });
                 assert_eq!(decided.count(), 1, "{container:?} is launched or released");
@@ -385,15 +426,12 @@ impl Observer {
         }
         let lacking = self.wanted().saturating_sub(self.leases.len() as u32);
         let coming = view.containers_pending + view.containers_starting;
+        let pending = view.containers_pending;
         assert!(
-            view.containers_pending == 0 || (coming - 1) * self.slots_per_task_manager < lacking,
+            pending == 0 || pending <= lacking && self.may_be_needed(coming - 1, lacking),
             "{coming} containers are coming for {lacking} slots"
         );
-        let there = coming + view.task_managers.len() as u32;
-        assert!(
-            self.max_containers.is_none_or(|most| there <= most),
-            "{there} containers are there or asked for"
-        );
+        self.check_limits();
         self.check_jobs(view);
         self.check_order(effects, view);
         match (self.terminated, self.mode) {
