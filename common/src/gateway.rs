@@ -44,6 +44,13 @@ pub enum ToJobManager {
     },
     /// A task changed its state.
     TaskState(TaskStateUpdate),
+    /// What was asked by [`ToTaskExecutor::Inquire`].
+    Inquired {
+        /// As in the question.
+        inquiry: u64,
+        /// The answer.
+        answer: InquiryAnswer,
+    },
     /// The job's worker on this TaskExecutor ended without being told to. Its tasks and the job's slots here are gone.
     WorkerLost {
         /// The job.
@@ -84,6 +91,13 @@ pub enum ToTaskExecutor {
         /// The task.
         execution: ExecutionAttemptId,
     },
+    /// Tell of the process itself, for people: changes nothing.
+    Inquire {
+        /// For the answer to be known by.
+        inquiry: u64,
+        /// What is wanted.
+        what: Inquiry,
+    },
     /// End all workers, then the process.
     ShutDown {
         /// Why, for the log.
@@ -117,6 +131,61 @@ pub struct TaskExecutorReport {
     pub workers: Vec<WorkerReport>,
     /// One entry per task that runs or ended since the last report.
     pub tasks: Vec<TaskReport>,
+}
+
+/// A question about a TaskExecutor's process and those of its workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Inquiry {
+    /// Which log files there are.
+    Logs,
+    /// The end of one of them.
+    LogFile {
+        /// As the list has it.
+        name: String,
+    },
+    /// What the threads do.
+    Threads,
+}
+
+/// The answer to an [`Inquiry`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InquiryAnswer {
+    /// By name.
+    Logs(Vec<LogFile>),
+    /// The end of a file.
+    LogFile {
+        /// Where in the file it begins.
+        from: u64,
+        /// The bytes from there on; not more than [`MAX_SHOWN_LOG`].
+        bytes: Vec<u8>,
+    },
+    /// Threads of the TaskExecutor and of its workers.
+    Threads(Vec<ThreadDump>),
+    /// Why there is none.
+    Failed(String),
+}
+
+/// Of a longer log file the end is shown, in bytes.
+pub const MAX_SHOWN_LOG: u64 = 4 << 20;
+
+/// One log file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogFile {
+    /// Its name in the container's log directory.
+    pub name: String,
+    /// In bytes.
+    pub size: u64,
+    /// When it was last written to, in milliseconds since the epoch.
+    pub mtime_ms: u64,
+}
+
+/// What a thread does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadDump {
+    /// Its process and its own name.
+    pub name: String,
+    /// The rest, for people.
+    pub text: String,
 }
 
 /// What is known of one worker.

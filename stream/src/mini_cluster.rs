@@ -10,8 +10,8 @@ use spindle_cluster::{
 };
 use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::gateway::{
-    FromWorker, SlotRequest, TaskExecutorRegistration, TaskExecutorReport, ToJobManager,
-    ToTaskExecutor, ToWorker,
+    FromWorker, InquiryAnswer, SlotRequest, TaskExecutorRegistration, TaskExecutorReport,
+    ToJobManager, ToTaskExecutor, ToWorker,
 };
 use spindle_common::id::{AllocationId, FencingToken, JobId, NodeName, ResourceId};
 use spindle_common::job_graph::JobSubmission;
@@ -92,7 +92,7 @@ pub(crate) async fn run(
         ));
     }
     let outcome = driver.run(effects).await;
-    let job = handle.view().jobs.get(&job).cloned();
+    let job = handle.view().jobs.get(&job).map(|job| JobView::clone(job));
     Ok(Ended { outcome, job })
 }
 
@@ -265,6 +265,11 @@ impl EmbeddedTaskExecutor {
                         *running = None;
                     }
                 }
+            }
+            ToTaskExecutor::Inquire { inquiry, .. } => {
+                let why = "an embedded cluster keeps no log files of its own".to_owned();
+                let answer = InquiryAnswer::Failed(why);
+                return Some(ToJobManager::Inquired { inquiry, answer });
             }
             ToTaskExecutor::SubmitTask(task) => tell(running, ToWorker::SubmitTask(task)),
             ToTaskExecutor::CancelTask { execution, .. } => {

@@ -4,6 +4,7 @@
 //! This crate may not run user code, and a decision is made in [`task_executor`] alone: [`shell`] carries it out.
 
 pub mod boot;
+mod inquiry;
 mod memory;
 mod program;
 pub mod shell;

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use spindle_common::deployment::TaskExecutorSpec;
 use spindle_common::execution::FailureCause;
 use spindle_common::gateway::{
-    FromWorker, TaskExecutorRegistration, ToJobManager, ToWorker, WorkerHello,
+    FromWorker, Inquiry, InquiryAnswer, TaskExecutorRegistration, ToJobManager, ToTaskExecutor,
+    ToWorker, WorkerHello,
 };
 use spindle_common::id::{FencingToken, JobId, NodeName, ResourceId};
 use spindle_common::job_graph::ProgramArtifact;
@@ -45,6 +46,8 @@ const KILL_PATIENCE: Duration = Duration::from_secs(1);
 /// How often the memory of the workers is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_millis(150);
 const EVENTS: usize = 128;
+/// Questions that are answered at the same time: each answer may be as large as a log file's end.
+const MAX_INQUIRIES: usize = 4;
 
 /// How the process was told to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +124,7 @@ async fn serve(
         streams: JoinSet::new(),
         fetches: JoinSet::new(),
         fetching: HashMap::new(),
+        inquiries: JoinSet::new(),
         events,
         outgoing,
         workers_at,
@@ -136,6 +140,10 @@ async fn serve(
         let tick = shell.until(deadline);
         let input = tokio::select! {
             message = incoming.recv() => match message {
+                Ok(ToTaskExecutor::Inquire { inquiry, what }) => {
+                    shell.inquire(inquiry, what);
+                    continue;
+                }
                 Ok(message) => Input::JobManager(message),
                 Err(end) => break Err(shell.job_manager_lost(report(&end))),
             },
@@ -160,6 +168,14 @@ async fn serve(
                 continue;
             }
             Some(_) = shell.streams.join_next() => continue,
+            Some(answered) = shell.inquiries.join_next() => {
+                if let Ok(answer) = answered
+                    && let Err(error) = shell.tell(answer).await
+                {
+                    break Err(error);
+                }
+                continue;
+            }
             served = &mut server => break served.map(|()| End::Terminated).map_err(ShellError::Serve),
             () = tick => Input::Tick,
             () = &mut terminated => break Ok(End::Terminated),
@@ -223,6 +239,7 @@ struct Shell {
     streams: JoinSet<()>,
     fetches: JoinSet<Fetched>,
     fetching: HashMap<task::Id, ProgramArtifact>,
+    inquiries: JoinSet<ToJobManager>,
     events: mpsc::Sender<Event>,
     outgoing: mpsc::Sender<ToJobManager>,
     workers_at: String,
@@ -312,6 +329,27 @@ impl Shell {
             }
         }
         Ok(None)
+    }
+
+    /// Answers a question beside everything else: files may be slow.
+    fn inquire(&mut self, inquiry: u64, what: Inquiry) {
+        if self.inquiries.len() >= MAX_INQUIRIES {
+            let answer = InquiryAnswer::Failed("too many questions at once".to_owned());
+            self.inquiries
+                .spawn(async move { ToJobManager::Inquired { inquiry, answer } });
+            return;
+        }
+        let own = (std::process::id(), "the TaskExecutor".to_owned());
+        let workers = self.workers.values();
+        let workers =
+            workers.map(|worker| (worker.pid, format!("the worker of job {}", worker.job)));
+        let processes: Vec<_> = std::iter::once(own).chain(workers).collect();
+        let log_dir = self.log_dir.clone();
+        self.inquiries
+            .spawn_blocking(move || ToJobManager::Inquired {
+                inquiry,
+                answer: crate::inquiry::answer(&what, &log_dir, &processes),
+            });
     }
 
     async fn tell(&self, message: ToJobManager) -> Result<(), ShellError> {

@@ -142,6 +142,8 @@ impl TaskExecutor {
             ToTaskExecutor::CommitTask { job, execution } => {
                 self.tell_ready(job, ToWorker::CommitTask { execution }, out);
             }
+            // Its answer is nobody's decision: the shell gives it.
+            ToTaskExecutor::Inquire { .. } => {}
             ToTaskExecutor::ShutDown { reason } => {
                 self.allocations.clear();
                 for (_, worker) in std::mem::take(&mut self.workers) {

@@ -25,7 +25,9 @@ pub(super) fn log(input: &Input) {
             tracing::info!(reason, "told to shut down")
         }
         Input::JobManager(
-            ToTaskExecutor::CancelTask { .. } | ToTaskExecutor::CommitTask { .. },
+            ToTaskExecutor::CancelTask { .. }
+            | ToTaskExecutor::CommitTask { .. }
+            | ToTaskExecutor::Inquire { .. },
         )
         | Input::Memory(_)
         | Input::Tick => {}
@@ -66,6 +68,7 @@ pub(super) fn log_loss(message: &ToJobManager) {
         ToJobManager::Register(_)
         | ToJobManager::Heartbeat(_)
         | ToJobManager::OfferSlot { .. }
+        | ToJobManager::Inquired { .. }
         | ToJobManager::TaskState(_) => {}
     }
 }

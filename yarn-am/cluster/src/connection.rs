@@ -81,6 +81,10 @@ impl Connections {
         }
     }
 
+    pub(crate) fn has(&self, connection: ConnectionId) -> bool {
+        self.open.contains_key(&connection)
+    }
+
     /// Stops reading; what is queued is still sent, then the stream ends.
     pub(crate) fn close(&mut self, connection: ConnectionId) {
         if let Some(closed) = self.open.remove(&connection) {

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use spindle_common::execution::JobStatus;
+use spindle_common::gateway::{Inquiry, ToJobManager, ToTaskExecutor};
 use spindle_common::id::JobId;
 use spindle_jobmanager::JobManager;
 use spindle_jobmanager::machine::{Machine, Outbox};
 use spindle_jobmanager::message::{
-    Effect, FinalStatus, Input, ResourceEffect, ResourceEvent, Transition, View,
+    ConnectionId, Effect, FinalStatus, Input, ResourceEffect, ResourceEvent, Transition, View,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -18,6 +19,7 @@ use tokio::task::JoinSet;
 use crate::clock::Clock;
 use crate::connection::{Connections, report};
 use crate::handle::{ClusterHandle, Event};
+use crate::inquiries::{Inquiries, Reply};
 use crate::record::Recorder;
 
 /// Events that may wait for the driver; beyond that who sends them waits.
@@ -79,6 +81,7 @@ pub struct ClusterDriver<M> {
     handle: ClusterHandle,
     recorder: Recorder,
     connections: Connections,
+    inquiries: Inquiries,
     running: JoinSet<()>,
     overflowed: Vec<Input>,
     outcome: Option<Outcome>,
@@ -106,6 +109,7 @@ impl<M: ControlPlane> ClusterDriver<M> {
             handle: handle.clone(),
             recorder: Recorder::default(),
             connections: Connections::default(),
+            inquiries: Inquiries::default(),
             running: JoinSet::new(),
             overflowed: Vec::new(),
             outcome: None,
@@ -167,6 +171,15 @@ impl<M: ControlPlane> ClusterDriver<M> {
     fn take(&mut self, event: Event, effects: &mut Effects) {
         match event {
             Event::Attach(newcomer) => self.connections.open(newcomer, self.handle.inbox.clone()),
+            Event::Inquire {
+                connection,
+                what,
+                reply,
+            } => self.inquire(connection, what, reply),
+            Event::Input(Input::TaskExecutor {
+                connection,
+                message: ToJobManager::Inquired { inquiry, answer },
+            }) => self.inquiries.answered(connection, inquiry, answer),
             Event::Input(input) => self.feed(input, effects),
         }
         while let Some(input) = self.overflowed.pop() {
@@ -174,9 +187,29 @@ impl<M: ControlPlane> ClusterDriver<M> {
         }
     }
 
+    /// Without a number or a connection the reply is dropped, which tells whoever asked.
+    fn inquire(&mut self, connection: ConnectionId, what: Inquiry, reply: Reply) {
+        if let Some(inquiry) = self.inquiries.ask(connection, reply) {
+            let message = ToTaskExecutor::Inquire { inquiry, what };
+            if !self.connections.has(connection) {
+                self.inquiries.close(connection);
+            } else if self.connections.send(connection, message).is_err() {
+                self.overflow(connection);
+            }
+        }
+    }
+
+    fn overflow(&mut self, connection: ConnectionId) {
+        self.inquiries.close(connection);
+        let reason = "it does not take its messages".to_owned();
+        let lost = Input::Disconnected { connection, reason };
+        self.overflowed.push(lost);
+    }
+
     fn feed(&mut self, input: Input, effects: &mut Effects) {
         if let Input::Disconnected { connection, .. } = &input {
             self.connections.close(*connection);
+            self.inquiries.close(*connection);
         }
         let now = self.clock.now();
         tracing::trace!(?input, "input");
@@ -196,14 +229,13 @@ impl<M: ControlPlane> ClusterDriver<M> {
                 message,
             } => {
                 if self.connections.send(connection, message).is_err() {
-                    let reason = "it does not take its messages".to_owned();
-                    let lost = Input::Disconnected { connection, reason };
-                    self.overflowed.push(lost);
+                    self.overflow(connection);
                 }
             }
             Effect::Disconnect { connection, reason } => {
                 tracing::info!(connection = connection.0, reason, "stream ended");
                 self.connections.close(connection);
+                self.inquiries.close(connection);
             }
             Effect::Resource(effect) => effects.resources.apply(effect),
             Effect::RemoveStaging { job, directories } => {

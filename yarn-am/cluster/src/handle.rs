@@ -1,22 +1,48 @@
 //! What the rest of the process holds of a running cluster.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
+use spindle_common::gateway::{Inquiry, InquiryAnswer};
 use spindle_common::id::JobId;
 use spindle_common::job_graph::JobSubmission;
-use spindle_jobmanager::message::{Input, ResourceEvent, View};
+use spindle_jobmanager::message::{ConnectionId, Input, ResourceEvent, View};
 use spindle_rpc::TaskExecutorStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use crate::clock::Clock;
 use crate::connection::{Newcomer, TaskExecutorLink};
+use crate::inquiries::Reply;
 
 /// What can come to the driver.
 pub(crate) enum Event {
     Input(Input),
     Attach(Newcomer),
+    Inquire {
+        connection: ConnectionId,
+        what: Inquiry,
+        reply: Reply,
+    },
 }
+
+/// A TaskExecutor did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InquiryError {
+    /// The cluster is over.
+    #[error(transparent)]
+    Gone(#[from] ClusterGone),
+    /// It is not connected any more, or too many others wait for answers.
+    #[error("the TaskManager has gone, or too much is asked at once")]
+    Unanswered,
+    /// It took too long.
+    #[error("the TaskManager did not answer within {} s", .0.as_secs())]
+    Late(Duration),
+}
+
+/// How long a TaskExecutor may take to answer.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The driver has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +73,7 @@ impl std::fmt::Debug for Event {
         match self {
             Self::Input(input) => input.fmt(f),
             Self::Attach(_) => f.write_str("Attach"),
+            Self::Inquire { what, .. } => write!(f, "Inquire {what:?}"),
         }
     }
 }
@@ -122,6 +149,29 @@ impl ClusterHandle {
     pub async fn attach_stream(&self, stream: TaskExecutorStream) -> Result<(), ClusterGone> {
         let event = Event::Attach(Newcomer::Stream(stream));
         self.inbox.send(event).await.map_err(|_| ClusterGone)
+    }
+
+    /// Asks a TaskExecutor something about its process.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn inquire(
+        &self,
+        connection: ConnectionId,
+        what: Inquiry,
+    ) -> Result<InquiryAnswer, InquiryError> {
+        let (reply, answer) = oneshot::channel();
+        let event = Event::Inquire {
+            connection,
+            what,
+            reply,
+        };
+        self.inbox.send(event).await.map_err(|_| ClusterGone)?;
+        match timeout(ANSWER_PATIENCE, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(InquiryError::Unanswered),
+            Err(_) => Err(InquiryError::Late(ANSWER_PATIENCE)),
+        }
     }
 
     /// Where a [`crate::ResourceDriver`] tells of containers. Unbounded, so that it can be used from anywhere: there are a few

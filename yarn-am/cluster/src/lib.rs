@@ -8,11 +8,12 @@ mod clock;
 mod connection;
 mod driver;
 mod handle;
+mod inquiries;
 mod record;
 pub mod rest;
 
 pub use clock::Clock;
 pub use connection::TaskExecutorLink;
 pub use driver::{ClusterDriver, ControlPlane, Effects, Outcome, ResourceDriver, StagingRemoval};
-pub use handle::{BeforeSubmission, ClusterGone, ClusterHandle};
+pub use handle::{BeforeSubmission, ClusterGone, ClusterHandle, InquiryError};
 pub use record::{RecordError, Recorded, read_record, replay};

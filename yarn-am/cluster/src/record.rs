@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use spindle_common::gateway::{TaskStateUpdate, ToJobManager};
 use spindle_common::time::MonoTime;
 use spindle_jobmanager::machine::{Machine, Outbox};
 use spindle_jobmanager::message::{Effect, Input};
@@ -57,7 +58,7 @@ impl Recorder {
         if self.inputs.len() == KEPT {
             self.inputs.pop_front();
         }
-        let input = input.clone();
+        let input = without_rows(input);
         self.inputs.push_back(Recorded { at, input });
     }
 
@@ -76,6 +77,26 @@ impl Recorder {
             cause,
         })
     }
+}
+
+/// A copy that has no collected rows: nothing is decided by them, and a thousand of them may be more than all else in memory.
+fn without_rows(input: &Input) -> Input {
+    if let Input::TaskExecutor {
+        connection,
+        message: ToJobManager::TaskState(update),
+    } = input
+    {
+        let bare = TaskStateUpdate {
+            collected: Vec::new(),
+            cause: update.cause.clone(),
+            ..*update
+        };
+        return Input::TaskExecutor {
+            connection: *connection,
+            message: ToJobManager::TaskState(bare),
+        };
+    }
+    input.clone()
 }
 
 /// Reads the inputs that a driver wrote when a job failed.

@@ -5,6 +5,7 @@
 
 mod access;
 mod handlers;
+mod inquiries;
 mod jobs;
 mod logs;
 mod metrics;

@@ -1,6 +1,8 @@
 //! A job graph as it runs: one execution for each parallel subtask, all of the same attempt. Flink: `ExecutionGraph`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
 use spindle_common::execution::ExecutionState;
 use spindle_common::gateway::{
@@ -12,6 +14,7 @@ use spindle_common::job_graph::{JobEdge, JobGraph, JobVertex};
 use spindle_common::resource::SlotProfile;
 use spindle_common::time::MonoTime;
 
+use crate::message::{TaskLoad, TaskView};
 use crate::resource_manager::SlotCounts;
 
 /// The states of an execution whose output is complete.
@@ -24,6 +27,14 @@ pub(crate) const TERMINAL: &[ExecutionState] = &[
     ExecutionState::Canceled,
     ExecutionState::Failed,
 ];
+
+/// After how long without any time measured it is not known any more what a task does with it.
+const LOAD_FADES: Duration = Duration::from_secs(10);
+
+/// Attempts of each subtask that are kept beside the current one. Flink: `jobmanager.execution.attempts-history-size`.
+const ATTEMPTS_KEPT: usize = 16;
+/// Executions of earlier attempts that are kept of all subtasks together.
+const EXECUTIONS_KEPT: usize = 4096;
 
 /// A slot that a job holds: its worker runs and can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +54,9 @@ pub(crate) struct Execution {
     pub(crate) slot: Option<(AllocationId, ResourceId)>,
     pub(crate) timestamps: BTreeMap<ExecutionState, MonoTime>,
     pub(crate) metrics: TaskMetricsSnapshot,
+    pub(crate) load: Option<TaskLoad>,
+    /// When the counters were first those that are in `metrics`.
+    reported: Option<MonoTime>,
     pub(crate) collected: Vec<(String, Vec<u8>)>,
 }
 
@@ -54,7 +68,56 @@ impl Execution {
             slot: None,
             timestamps: BTreeMap::from([(ExecutionState::Created, now)]),
             metrics: TaskMetricsSnapshot::default(),
+            load: None,
+            reported: None,
             collected: Vec::new(),
+        }
+    }
+
+    /// Takes newer counters in. What a task did with its time is known from two reports; until the second it is not.
+    pub(crate) fn report(&mut self, now: MonoTime, metrics: TaskMetricsSnapshot) {
+        let old = std::mem::replace(&mut self.metrics, metrics);
+        let Some(since) = self.reported else {
+            self.reported = Some(now);
+            return;
+        };
+        let parts = [
+            metrics.busy_ms.saturating_sub(old.busy_ms),
+            metrics.idle_ms.saturating_sub(old.idle_ms),
+            metrics
+                .backpressured_ms
+                .saturating_sub(old.backpressured_ms),
+        ];
+        let all: u64 = parts.iter().sum();
+        let measured = metrics.busy_ms + metrics.idle_ms + metrics.backpressured_ms > 0;
+        if all > 0 {
+            // Of the time that was measured: reports do not come as evenly as the task counts.
+            let share = |part: u64| u32::try_from(part * 1000 / all).unwrap_or(1000);
+            self.load = Some(TaskLoad {
+                busy_ms_per_second: share(parts[0]),
+                idle_ms_per_second: share(parts[1]),
+                backpressured_ms_per_second: share(parts[2]),
+                until: now,
+            });
+            self.reported = Some(now);
+        } else if !measured || now.since(since) > LOAD_FADES {
+            self.load = None;
+        }
+    }
+
+    pub(crate) fn view(&self) -> TaskView {
+        TaskView {
+            execution: self.id,
+            state: self.state,
+            resource: self.resource().cloned(),
+            timestamps: self.timestamps.clone(),
+            metrics: self.metrics,
+            load: self.load,
+            collected: self
+                .collected
+                .iter()
+                .map(|(sink, lines)| (sink.clone(), lines.len() as u64))
+                .collect(),
         }
     }
 
@@ -76,6 +139,8 @@ pub(crate) struct ExecutionGraph {
     attempt: u32,
     /// By vertex in the order of the graph, then by subtask.
     executions: Vec<Execution>,
+    /// Those of earlier attempts that are kept, the newest attempt last.
+    past: Arc<Vec<TaskView>>,
     /// How many executions are in each state.
     counts: BTreeMap<ExecutionState, usize>,
     /// Index of the first execution of each vertex.
@@ -116,6 +181,7 @@ impl ExecutionGraph {
             graph,
             attempt,
             executions: Vec::new(),
+            past: Arc::default(),
             counts: BTreeMap::new(),
             first_of,
             first_slot_of,
@@ -142,8 +208,20 @@ impl ExecutionGraph {
 
     /// Begins the next attempt of all subtasks.
     pub(crate) fn restart(&mut self, now: MonoTime) {
+        let kept = ATTEMPTS_KEPT * self.executions.len();
+        let kept = kept.min(EXECUTIONS_KEPT / self.executions.len().max(1) * self.executions.len());
+        let past = self.past.iter().cloned();
+        let ended = self.executions.iter().map(Execution::view);
+        let all: Vec<TaskView> = past.chain(ended).collect();
+        let surplus = all.len().saturating_sub(kept);
+        self.past = Arc::new(all.into_iter().skip(surplus).collect());
         self.attempt += 1;
         self.begin_attempt(now);
+    }
+
+    /// Executions of earlier attempts, as far as they are kept.
+    pub(crate) fn past(&self) -> Arc<Vec<TaskView>> {
+        Arc::clone(&self.past)
     }
 
     pub(crate) const fn graph(&self) -> &JobGraph {
@@ -173,14 +251,16 @@ impl ExecutionGraph {
         from
     }
 
-    /// Lets go of what only tasks that are still to be sent need.
+    /// Lets go of what nobody asks of a job that is over.
     pub(crate) fn shrink(&mut self) {
         for vertex in &mut self.graph.vertices {
             vertex.splits = Vec::new();
         }
         for execution in &mut self.executions {
             execution.collected = Vec::new();
+            execution.timestamps = BTreeMap::new();
         }
+        self.past = Arc::default();
     }
 
     /// Where the execution with this id stands, if it is of the current attempt.

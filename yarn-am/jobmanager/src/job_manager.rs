@@ -62,11 +62,9 @@ impl JobManager {
         let progress = (self.jobs.values()).fold(0.0, |sum, job| sum + job.progress());
         let jobs = self.jobs.len().max(1) as f64;
         let view = |(&id, job): (&JobId, &JobMaster)| {
-            let mut view = job.view();
-            if job.waits_for_slots() {
-                view.waiting_for = self.resource_manager.waiting_for(id);
-            }
-            (id, view)
+            let waiting = job.waits_for_slots();
+            let waiting_for = waiting.then(|| self.resource_manager.waiting_for(id));
+            (id, job.view(waiting_for.flatten()))
         };
         View {
             jobs: self.jobs.iter().map(view).collect(),

@@ -6,6 +6,7 @@ mod tasks;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use spindle_common::config::RestartConfig;
@@ -18,7 +19,7 @@ use spindle_common::time::MonoTime;
 use crate::execution_graph::{ExecutionGraph, HeldSlot, TERMINAL, slot_counts};
 use crate::job_master::restart::RestartBackoff;
 use crate::machine::{Machine, Outbox};
-use crate::message::Transition;
+use crate::message::{JobView, Transition};
 use crate::resource_manager::SlotCounts;
 
 /// What can happen to a JobMaster.
@@ -134,7 +135,7 @@ pub(crate) struct JobMaster {
     job: JobId,
     graph: ExecutionGraph,
     /// The graph without splits, for people.
-    shown: JobGraph,
+    shown: Arc<JobGraph>,
     slots: BTreeMap<AllocationId, HeldSlot>,
     phase: Phase,
     status: JobStatus,
@@ -149,6 +150,8 @@ pub(crate) struct JobMaster {
     naming: Option<Naming>,
     cancel_reason: Option<String>,
     collected: BTreeMap<String, Vec<u8>>,
+    /// What can be seen of it once it is over.
+    archived: Option<Arc<JobView>>,
 }
 
 type Out<'a, 'b> = &'a mut Outbox<'b, JobMasterEffect>;
@@ -169,7 +172,7 @@ impl JobMaster {
         Self {
             job,
             graph: ExecutionGraph::new(graph, first_attempt, now),
-            shown,
+            shown: Arc::new(shown),
             slots: BTreeMap::new(),
             phase: Phase::WaitingForSlots,
             status: JobStatus::Created,
@@ -183,6 +186,7 @@ impl JobMaster {
             naming: None,
             cancel_reason: None,
             collected: BTreeMap::new(),
+            archived: None,
         }
     }
 
@@ -245,6 +249,8 @@ impl JobMaster {
             out.push(JobMasterEffect::RemoveStaging(staging));
         }
         out.push(JobMasterEffect::SlotsFree);
+        self.archived = Some(Arc::new(self.seen()));
+        self.collected.clear();
         self.graph.shrink();
         let summary = self.summary();
         out.push(JobMasterEffect::Over {
@@ -387,7 +393,7 @@ impl Machine for JobMaster {
                 if let Some(index) = self.graph.index_of(execution) {
                     let execution = self.graph.execution_mut(index);
                     if !execution.state.is_terminal() {
-                        execution.metrics = metrics;
+                        execution.report(now, metrics);
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! Inputs and effects of the [`crate::JobManager`], and what can be seen of it: plain data.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use spindle_common::execution::{ExecutionState, FailureCause, JobStatus};
@@ -246,8 +247,8 @@ pub enum Transition {
 /// All that the REST API, the UI, the client and the YARN heartbeat show. A copy, made by the driver after it has handled inputs.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct View {
-    /// The jobs, also those that are over and not yet forgotten.
-    pub jobs: BTreeMap<JobId, JobView>,
+    /// The jobs, also those that are over and not yet forgotten: these are shared by all views.
+    pub jobs: BTreeMap<JobId, Arc<JobView>>,
     /// The TaskManagers that are registered.
     pub task_managers: BTreeMap<ResourceId, TaskManagerView>,
     /// Containers that were asked for and not yet granted.
@@ -263,8 +264,8 @@ pub struct View {
 /// One job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobView {
-    /// Its graph, with the splits removed.
-    pub graph: JobGraph,
+    /// Its graph, with the splits removed. Shared by all views.
+    pub graph: Arc<JobGraph>,
     /// Its state.
     pub status: JobStatus,
     /// When it entered each state it has been in, the latest time for each.
@@ -281,6 +282,8 @@ pub struct JobView {
     pub waiting_for: Option<String>,
     /// The current attempt of each subtask, by vertex in the order of the graph, then by subtask.
     pub tasks: Vec<TaskView>,
+    /// Executions of earlier attempts, as far as they are kept, the newest attempt last.
+    pub past: Arc<Vec<TaskView>>,
     /// What collecting sinks of the finished job hold: by name, JSON lines.
     pub collected: BTreeMap<String, Vec<u8>>,
 }
@@ -298,11 +301,30 @@ pub struct TaskView {
     pub timestamps: BTreeMap<ExecutionState, MonoTime>,
     /// Its counters.
     pub metrics: TaskMetricsSnapshot,
+    /// What it does with its time, once that is known.
+    pub load: Option<TaskLoad>,
+    /// What it collected for the client, once it has finished: names of the sinks, and bytes.
+    pub collected: Vec<(String, u64)>,
+}
+
+/// What a task did with its time between two reports; together a second. Flink: `busyTimeMsPerSecond` and its sisters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskLoad {
+    /// Working.
+    pub busy_ms_per_second: u32,
+    /// Waiting for input.
+    pub idle_ms_per_second: u32,
+    /// Waiting for those that it gives records to.
+    pub backpressured_ms_per_second: u32,
+    /// When the second report came.
+    pub until: MonoTime,
 }
 
 /// One TaskManager.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskManagerView {
+    /// Its stream.
+    pub connection: ConnectionId,
     /// Where it runs.
     pub node: NodeName,
     /// Its host.

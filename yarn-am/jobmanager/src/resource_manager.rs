@@ -81,7 +81,9 @@ impl ResourceManagerInput {
     fn unsettles(&self) -> bool {
         match self {
             Self::TaskExecutor { message, .. } => match **message {
-                ToJobManager::Heartbeat(_) | ToJobManager::TaskState(_) => false,
+                ToJobManager::Heartbeat(_)
+                | ToJobManager::TaskState(_)
+                | ToJobManager::Inquired { .. } => false,
                 ToJobManager::Register(_)
                 | ToJobManager::OfferSlot { .. }
                 | ToJobManager::SlotUnavailable { .. }

@@ -8,6 +8,7 @@ use spindle_common::id::{
     AllocationId, ExecutionAttemptId, FencingToken, JobId, NodeName, ResourceId,
 };
 
+use super::inquiry::{inquire_in, inquire_out, inquired_in, inquired_out};
 use super::job_graph::{settings_in, settings_out};
 use super::{ConvertError, Farewell, each, id, nested, not_last, required};
 use crate::proto;
@@ -117,6 +118,9 @@ impl From<ToJobManager> for proto::ToJobManager {
                 cause: Some(cause.into()),
             }),
             ToJobManager::TaskState(update) => ToJobManagerMessage::TaskState(update.into()),
+            ToJobManager::Inquired { inquiry, answer } => {
+                ToJobManagerMessage::Inquired(inquired_out(inquiry, answer))
+            }
             ToJobManager::WorkerLost { job, cause } => {
                 ToJobManagerMessage::WorkerLost(proto::WorkerLost {
                     job: job.to_bytes().to_vec(),
@@ -151,6 +155,10 @@ impl TryFrom<proto::ToJobManager> for ToJobManager {
                     cause: nested(slot.cause, "SlotUnavailable", "cause")?,
                 },
                 ToJobManagerMessage::TaskState(update) => Self::TaskState(update.try_into()?),
+                ToJobManagerMessage::Inquired(inquired) => {
+                    let (inquiry, answer) = inquired_in(inquired)?;
+                    Self::Inquired { inquiry, answer }
+                }
                 ToJobManagerMessage::WorkerLost(lost) => Self::WorkerLost {
                     job: id(&lost.job, JobId::from_bytes, "WorkerLost", "job")?,
                     cause: nested(lost.cause, "WorkerLost", "cause")?,
@@ -239,6 +247,9 @@ impl From<ToTaskExecutor> for proto::ToTaskExecutor {
             ToTaskExecutor::CommitTask { job, execution } => {
                 ToTaskExecutorMessage::CommitTask(job_task_out(job, execution))
             }
+            ToTaskExecutor::Inquire { inquiry, what } => {
+                ToTaskExecutorMessage::Inquire(inquire_out(inquiry, what))
+            }
             ToTaskExecutor::ShutDown { reason } => {
                 ToTaskExecutorMessage::ShutDown(proto::ShutDownTaskExecutor { reason })
             }
@@ -274,6 +285,10 @@ impl TryFrom<proto::ToTaskExecutor> for ToTaskExecutor {
                 ToTaskExecutorMessage::CommitTask(task) => {
                     let (job, execution) = job_task_in(task)?;
                     Self::CommitTask { job, execution }
+                }
+                ToTaskExecutorMessage::Inquire(inquire) => {
+                    let (inquiry, what) = inquire_in(inquire)?;
+                    Self::Inquire { inquiry, what }
                 }
                 ToTaskExecutorMessage::ShutDown(shut_down) => Self::ShutDown {
                     reason: shut_down.reason,

@@ -283,7 +283,33 @@ fn to_job_manager() -> impl Strategy<Value = ToJobManager> {
             }
         }),
         task_state().prop_map(ToJobManager::TaskState),
+        (any::<u64>(), answer())
+            .prop_map(|(inquiry, answer)| ToJobManager::Inquired { inquiry, answer }),
         (job(), cause()).prop_map(|(job, cause)| ToJobManager::WorkerLost { job, cause }),
+    ]
+}
+
+fn answer() -> impl Strategy<Value = InquiryAnswer> {
+    let file = (text(), any::<(u64, u64)>()).prop_map(|(name, (size, mtime_ms))| LogFile {
+        name,
+        size,
+        mtime_ms,
+    });
+    let thread = (text(), text()).prop_map(|(name, text)| ThreadDump { name, text });
+    prop_oneof![
+        vec(file, 0..3).prop_map(InquiryAnswer::Logs),
+        (any::<u64>(), vec(any::<u8>(), 0..20))
+            .prop_map(|(from, bytes)| InquiryAnswer::LogFile { from, bytes }),
+        vec(thread, 0..3).prop_map(InquiryAnswer::Threads),
+        text().prop_map(InquiryAnswer::Failed),
+    ]
+}
+
+fn inquiry() -> impl Strategy<Value = Inquiry> {
+    prop_oneof![
+        Just(Inquiry::Logs),
+        text().prop_map(|name| Inquiry::LogFile { name }),
+        Just(Inquiry::Threads),
     ]
 }
 
@@ -315,6 +341,8 @@ fn to_task_executor() -> impl Strategy<Value = ToTaskExecutor> {
             .prop_map(|(job, execution)| ToTaskExecutor::CancelTask { job, execution }),
         (job(), execution())
             .prop_map(|(job, execution)| ToTaskExecutor::CommitTask { job, execution }),
+        (any::<u64>(), inquiry())
+            .prop_map(|(inquiry, what)| ToTaskExecutor::Inquire { inquiry, what }),
         text().prop_map(|reason| ToTaskExecutor::ShutDown { reason }),
     ]
 }

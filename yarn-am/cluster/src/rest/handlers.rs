@@ -41,7 +41,7 @@ pub(super) fn job_of<'a>(view: &'a View, id: &str) -> Result<(JobId, &'a JobView
         .map_err(|error| Failure::bad_request(format!("{error}")))?;
     let found = view.jobs.get(&job);
     found
-        .map(|found| (job, found))
+        .map(|found| (job, found.as_ref()))
         .ok_or_else(|| Failure::not_found(format!("there is no job {job} here")))
 }
 
@@ -90,7 +90,7 @@ pub(super) async fn overview(State(api): Shared) -> Json<Value> {
     let view = api.handle.view();
     let jobs = |wanted: fn(JobStatus) -> bool| {
         let of = |job: &&JobView| wanted(job.status);
-        view.jobs.values().filter(of).count()
+        view.jobs.values().map(Arc::as_ref).filter(of).count()
     };
     Json(json!({
         "taskmanagers": view.task_managers.len(),
@@ -132,7 +132,7 @@ pub(super) async fn jobs_overview(State(api): Shared) -> Json<Value> {
 pub(super) async fn jobs_metrics(State(api): Shared, Query(wanted): Query<Wanted>) -> Answer {
     let view = api.handle.view();
     let chosen: Vec<&JobView> = match &wanted.jobs {
-        None => view.jobs.values().collect(),
+        None => view.jobs.values().map(Arc::as_ref).collect(),
         Some(ids) => ids
             .split(',')
             .map(|id| job_of(&view, id).map(|(_, job)| job))
@@ -322,26 +322,6 @@ pub(super) async fn task_managers_metrics(
     metrics::aggregate(&all, &wanted).map(Json)
 }
 
-pub(super) async fn task_manager_logs(State(api): Shared, Path(resource): Path<String>) -> Answer {
-    with_task_manager(&api, resource, |_, resource, _| {
-        Err(Failure::not_implemented(format!(
-            "logs of TaskManagers are not served here: `spindle logs`, or `yarn logs -containerId {resource}` once it has ended"
-        )))
-    })
-}
-
-pub(super) async fn task_manager_threads(
-    State(api): Shared,
-    Path(resource): Path<String>,
-) -> Answer {
-    with_task_manager(&api, resource, |_, _, manager| {
-        Err(Failure::not_implemented(format!(
-            "threads of a native process are not dumped: use gdb or eu-stack on process {} of {}",
-            manager.pid, manager.host
-        )))
-    })
-}
-
 pub(super) async fn job_manager_config(State(api): Shared) -> Json<Value> {
     let one = |(key, value): &(String, String)| {
         let low = key.to_ascii_lowercase();
@@ -397,7 +377,7 @@ pub(super) async fn job_manager_log_file(
     on_disk(api, show).await.map(plain)
 }
 
-fn plain(text: String) -> Response {
+pub(super) fn plain(text: String) -> Response {
     let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
     (kind, text).into_response()
 }

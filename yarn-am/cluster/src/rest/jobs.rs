@@ -65,7 +65,8 @@ pub(super) fn overview(view: &View, clock: Clock) -> Vec<Value> {
             "tasks": tasks,
         })
     };
-    view.jobs.iter().map(one).collect()
+    let jobs = view.jobs.iter();
+    jobs.map(|(id, job)| one((id, job.as_ref()))).collect()
 }
 
 pub(super) fn details(id: JobId, job: &JobView, clock: Clock) -> Value {
@@ -356,9 +357,9 @@ pub(super) fn metrics(tasks: &[&TaskView]) -> Value {
         "read-records-complete": true,
         "write-records": sum(|task| task.metrics.records_out),
         "write-records-complete": true,
-        "accumulated-backpressured-time": 0,
-        "accumulated-idle-time": 0,
-        "accumulated-busy-time": 0.0,
+        "accumulated-backpressured-time": sum(|task| task.metrics.backpressured_ms),
+        "accumulated-idle-time": sum(|task| task.metrics.idle_ms),
+        "accumulated-busy-time": sum(|task| task.metrics.busy_ms) as f64,
     })
 }
 

@@ -5,11 +5,9 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use serde_json::{Value, json};
+use spindle_common::gateway::MAX_SHOWN_LOG;
 
 use super::Failure;
-
-/// Of a longer file the end is shown, in bytes.
-const SHOWN: u64 = 4 << 20;
 
 /// The regular files in the directory; Flink: `LogListInfo`.
 pub(super) fn list(directory: Option<&Path>) -> Result<Value, Failure> {
@@ -47,17 +45,22 @@ pub(super) fn show(directory: Option<&Path>, name: &str) -> Result<String, Failu
         |error: std::io::Error| Failure::not_found(format!("`{name}` cannot be read: {error}"));
     let mut file = std::fs::File::open(entry.path()).map_err(unreadable)?;
     let length = file.metadata().map_err(unreadable)?.len();
-    let from = length.saturating_sub(SHOWN);
+    let from = length.saturating_sub(MAX_SHOWN_LOG);
     file.seek(SeekFrom::Start(from)).map_err(unreadable)?;
     let mut bytes = Vec::new();
-    file.take(SHOWN)
+    file.take(MAX_SHOWN_LOG)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
-    let text = String::from_utf8_lossy(&bytes);
-    Ok(match from {
+    Ok(end_of(from, &bytes))
+}
+
+/// The end of a file as it is shown: from a byte of it on.
+pub(super) fn end_of(from: u64, bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    match from {
         0 => text.into_owned(),
         _ => format!("… {from} bytes before this are not shown\n{text}"),
-    })
+    }
 }
 
 /// The main log: `jobmanager.log`, else the first file that ends in `.log`.

@@ -48,6 +48,19 @@ pub(super) fn of_task(task: &TaskView) -> Metrics {
             json!(of.watermark_ms.unwrap_or(NO_WATERMARK)),
         ),
     ]);
+    if let Some(load) = task.load {
+        metrics.extend(named([
+            (
+                "busyTimeMsPerSecond",
+                json!(f64::from(load.busy_ms_per_second)),
+            ),
+            ("idleTimeMsPerSecond", json!(load.idle_ms_per_second)),
+            (
+                "backPressuredTimeMsPerSecond",
+                json!(load.backpressured_ms_per_second),
+            ),
+        ]));
+    }
     if let Some(progress) = of.progress {
         metrics.insert("progress".to_owned(), json!(progress));
     }

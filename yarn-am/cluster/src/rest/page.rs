@@ -90,7 +90,8 @@ fn write(
     if view.jobs.is_empty() {
         page.push_str("<h2>Jobs</h2><p>No job has been submitted yet.</p>\n");
     }
-    let mut jobs: Vec<(JobId, &JobView)> = view.jobs.iter().map(|(id, job)| (*id, job)).collect();
+    let jobs = view.jobs.iter();
+    let mut jobs: Vec<(JobId, &JobView)> = jobs.map(|(id, job)| (*id, job.as_ref())).collect();
     // What runs comes first, then the newest.
     jobs.sort_by_key(|(_, job)| (job.status.is_terminal(), std::cmp::Reverse(job.started)));
     if jobs.len() > 1 {

@@ -8,7 +8,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 
 use super::access::Right;
-use super::{Api, handlers, submission, vertex_handlers};
+use super::{Api, handlers, inquiries, submission, vertex_handlers};
 
 /// What a route does.
 pub(super) struct Route {
@@ -280,13 +280,13 @@ pub(super) static ROUTES: &[Route] = &[
     ),
     look(
         "/jobs/{job}/vertices/{vertex}/accumulators",
-        "A vertex's accumulators: none, they are kept by job.",
+        "A vertex's accumulators: what its collecting sinks hold.",
         Object("id:string user-accumulators:array"),
         || get(vertex_handlers::vertex_accumulators),
     ),
     look(
         "/jobs/{job}/vertices/{vertex}/backpressure",
-        "Back-pressure, which is not measured yet: always the answer without samples.",
+        "Back-pressure of the subtasks, from their two newest reports.",
         Object("status:string backpressureLevel:string? end-timestamp:integer? subtasks:array"),
         || get(vertex_handlers::back_pressure),
     ),
@@ -304,7 +304,7 @@ pub(super) static ROUTES: &[Route] = &[
     ),
     look(
         "/jobs/{job}/vertices/{vertex}/subtasks/accumulators",
-        "Accumulators by subtask: none, they are kept by job.",
+        "Accumulators by subtask: what its collecting sinks hold.",
         Object("id:string parallelism:integer subtasks:array"),
         || get(vertex_handlers::subtask_accumulators),
     ),
@@ -328,13 +328,13 @@ pub(super) static ROUTES: &[Route] = &[
     ),
     look(
         "/jobs/{job}/vertices/{vertex}/subtasks/{subtask}/attempts/{attempt}",
-        "An attempt, if it is the current one.",
+        "An attempt: the current one, or one before it that is kept.",
         SUBTASK,
         || get(vertex_handlers::attempt),
     ),
     look(
         "/jobs/{job}/vertices/{vertex}/subtasks/{subtask}/attempts/{attempt}/accumulators",
-        "An attempt's accumulators: none, they are kept by job.",
+        "An attempt's accumulators: what its collecting sinks hold.",
         Object("subtask:integer attempt:integer id:string user-accumulators:array"),
         || get(vertex_handlers::attempt_accumulators),
     ),
@@ -386,27 +386,33 @@ pub(super) static ROUTES: &[Route] = &[
     ),
     look(
         "/taskmanagers/{taskmanager}/logs",
-        "Not served: where to find the logs.",
-        Nothing,
-        || get(handlers::task_manager_logs),
+        "A TaskManager's log files, those of its workers included.",
+        Object("logs:array"),
+        || get(inquiries::log_list),
+    ),
+    look(
+        "/taskmanagers/{taskmanager}/logs/{file}",
+        "A log file of a TaskManager, or its end.",
+        Text,
+        || get(inquiries::log_file),
     ),
     look(
         "/taskmanagers/{taskmanager}/log",
-        "Not served: where to find the log.",
-        Nothing,
-        || get(handlers::task_manager_logs),
+        "A TaskManager's log, or its end.",
+        Text,
+        || get(inquiries::log),
     ),
     look(
         "/taskmanagers/{taskmanager}/stdout",
-        "Not served: where to find the log.",
-        Nothing,
-        || get(handlers::task_manager_logs),
+        "What a TaskManager wrote to its standard output.",
+        Text,
+        || get(inquiries::stdout),
     ),
     look(
         "/taskmanagers/{taskmanager}/thread-dump",
-        "Not served: threads of a native process.",
-        Nothing,
-        || get(handlers::task_manager_threads),
+        "Threads of a TaskManager and of its workers, as Linux tells of them.",
+        Object("threadInfos:array"),
+        || get(inquiries::thread_dump),
     ),
     look(
         "/jobmanager/config",

@@ -16,11 +16,14 @@ use spindle_common::job_graph::{
 use spindle_common::resource::{ByteSize, ResourceProfile, SlotProfile};
 use spindle_common::time::MonoTime;
 use spindle_jobmanager::machine::{Machine, Outbox};
-use spindle_jobmanager::message::{Effect, Input, JobView, TaskManagerView, TaskView, View};
+use spindle_jobmanager::message::{
+    ConnectionId, Effect, Input, JobView, TaskManagerView, TaskView, View,
+};
 use spindle_rpc::Secret;
 use tower::ServiceExt;
 
 mod connections;
+mod inquiries;
 mod locks;
 mod submission;
 mod walk;
@@ -84,6 +87,8 @@ fn task(vertex: &str, subtask: u32, state: ExecutionState) -> TaskView {
             (ExecutionState::Deploying, MonoTime::from_millis(3000)),
             (state, MonoTime::from_millis(5000)),
         ]),
+        load: None,
+        collected: Vec::new(),
         metrics: TaskMetricsSnapshot {
             records_in: 1000,
             records_out: 10,
@@ -107,7 +112,7 @@ fn view() -> View {
         slot_profiles: BTreeMap::new(),
     };
     let job = JobView {
-        graph,
+        graph: Arc::new(graph),
         status: JobStatus::Failed,
         timestamps: BTreeMap::from([
             (JobStatus::Created, MonoTime::from_millis(2000)),
@@ -129,9 +134,11 @@ fn view() -> View {
             task("write", 0, ExecutionState::Failed),
             task("write", 1, ExecutionState::Canceled),
         ],
+        past: Arc::default(),
         collected: BTreeMap::from([("out".to_owned(), b"{\"a\":1}\n[2]\n".to_vec())]),
     };
     let manager = TaskManagerView {
+        connection: ConnectionId(0),
         node: NodeName::new("n1:4000"),
         host: "n1".to_owned(),
         pid: 42,
@@ -149,7 +156,7 @@ fn view() -> View {
         worker_resident_bytes: 20 << 20,
     };
     View {
-        jobs: BTreeMap::from([(job_id(), job)]),
+        jobs: BTreeMap::from([(job_id(), Arc::new(job))]),
         task_managers: BTreeMap::from([(ResourceId::new("container_1"), manager)]),
         ..View::default()
     }
@@ -162,6 +169,8 @@ fn secret() -> Secret {
 struct Server {
     driver: ClusterDriver<Fixture>,
     router: Router,
+    /// Where its log files are.
+    logs: Option<PathBuf>,
 }
 
 fn server() -> Server {
@@ -188,7 +197,11 @@ fn config(accepts_jobs: bool) -> RestConfig {
 fn server_of(accepts_jobs: bool) -> Server {
     let (driver, handle) = ClusterDriver::new(Fixture(view()), Clock::fixed(EPOCH));
     let router = router(handle, config(accepts_jobs));
-    Server { driver, router }
+    Server {
+        driver,
+        router,
+        logs: None,
+    }
 }
 
 impl Server {

@@ -59,7 +59,7 @@ pub(super) async fn subtask_accumulators(
 }
 
 pub(super) async fn back_pressure(State(api): Shared, Path((id, vertex)): OfVertex) -> Answer {
-    with_vertex(&api, (&id, &vertex), |_| Ok(vertices::back_pressure()))
+    with_vertex(&api, (&id, &vertex), |shown| Ok(shown.back_pressure()))
 }
 
 pub(super) async fn flame_graph(State(api): Shared, Path((id, vertex)): OfVertex) -> Answer {
@@ -108,7 +108,7 @@ pub(super) async fn subtasks_metrics(
     })
 }
 
-/// One subtask, and if an attempt is named, that one: those before are not kept.
+/// One subtask, and if an attempt is named, that one.
 fn with_subtask(
     api: &Api,
     (id, vertex): (&str, &str),
@@ -127,12 +127,13 @@ fn with_subtask(
             return Err(Failure::not_found(format!("there is no subtask {index}")));
         };
         let current = task.execution.attempt;
-        match attempt {
-            Some(other) if other != current => Err(Failure::not_found(format!(
-                "attempt {other} is not kept: the current one is {current}"
-            ))),
-            Some(_) | None => Ok(f(shown, task)),
-        }
+        let attempt = attempt.unwrap_or(current);
+        let task = shown.attempt(index, attempt).ok_or_else(|| {
+            Failure::not_found(format!(
+                "attempt {attempt} is not kept: the current one is {current}"
+            ))
+        })?;
+        Ok(f(shown, task))
     })
 }
 
@@ -177,7 +178,7 @@ pub(super) async fn attempt_accumulators(
             "subtask": task.execution.subtask,
             "attempt": task.execution.attempt,
             "id": task.execution.to_string(),
-            "user-accumulators": [],
+            "user-accumulators": vertices::accumulators(task),
         })
     })
 }

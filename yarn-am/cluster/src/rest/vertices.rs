@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use spindle_common::execution::ExecutionState;
-use spindle_common::id::ResourceId;
+use spindle_common::id::{ExecutionAttemptId, ResourceId};
 use spindle_common::job_graph::JobVertex;
-use spindle_jobmanager::message::{JobView, TaskView, View};
+use spindle_jobmanager::message::{JobView, TaskLoad, TaskView, View};
 
 use super::jobs::{counts, ended, metrics, optional_ms, span_ms, started, tasks_of, vertex_state};
 use crate::clock::Clock;
@@ -31,6 +31,17 @@ impl<'a> Shown<'a> {
 
     pub(super) fn task(self, subtask: u32) -> Option<&'a TaskView> {
         tasks_of(self.job, self.vertex.id).find(|task| task.execution.subtask == subtask)
+    }
+
+    /// One of its attempts, as far as it is kept.
+    pub(super) fn attempt(self, subtask: u32, attempt: u32) -> Option<&'a TaskView> {
+        let id = ExecutionAttemptId {
+            vertex: self.vertex.id,
+            subtask,
+            attempt,
+        };
+        let mut all = self.job.past.iter().chain(&self.job.tasks);
+        all.find(|task| task.execution == id)
     }
 
     fn now(self) -> u64 {
@@ -168,9 +179,50 @@ impl<'a> Shown<'a> {
             .collect()
     }
 
-    /// Values of accumulators are kept by job: what a sink collected is known once all of it is.
+    /// Without two reports of any subtask, what Flink answers where there are no samples.
+    pub(super) fn back_pressure(self) -> Value {
+        let tasks = self.tasks();
+        let loads = tasks.iter().filter_map(|task| Some((*task, task.load?)));
+        let one = |(task, load): (&TaskView, TaskLoad)| {
+            let ratio = |per_second: u32| f64::from(per_second) / 1000.0;
+            let level = level(load.backpressured_ms_per_second);
+            json!({
+                "subtask": task.execution.subtask,
+                "attempt-number": task.execution.attempt,
+                // Flink has both.
+                "backpressureLevel": level,
+                "backpressure-level": level,
+                "ratio": ratio(load.backpressured_ms_per_second),
+                "idleRatio": ratio(load.idle_ms_per_second),
+                "busyRatio": ratio(load.busy_ms_per_second),
+                "other-concurrent-attempts": [],
+            })
+        };
+        let most = loads
+            .clone()
+            .map(|(_, load)| load.backpressured_ms_per_second);
+        let most = most.max().map(level);
+        let newest = loads.clone().map(|(_, load)| load.until).max();
+        json!({
+            "status": if most.is_some() { "ok" } else { "deprecated" },
+            "backpressureLevel": most,
+            "backpressure-level": most,
+            "end-timestamp": newest.map(|at| self.clock.epoch_ms(at)),
+            "subtasks": loads.map(one).collect::<Vec<_>>(),
+        })
+    }
+
+    /// What collecting sinks hold of each name; the values themselves are told by job, once all of it is there.
     pub(super) fn accumulators(self) -> Value {
-        json!({"id": self.vertex.id.to_string(), "user-accumulators": []})
+        let mut all: BTreeMap<&str, u64> = BTreeMap::new();
+        for (sink, bytes) in self.tasks().into_iter().flat_map(|task| &task.collected) {
+            *all.entry(sink).or_default() += bytes;
+        }
+        let all: Vec<_> = all
+            .into_iter()
+            .map(|(sink, bytes)| accumulator(sink, bytes))
+            .collect();
+        json!({"id": self.vertex.id.to_string(), "user-accumulators": all})
     }
 
     pub(super) fn subtask_accumulators(self) -> Value {
@@ -179,7 +231,7 @@ impl<'a> Shown<'a> {
                 "subtask": task.execution.subtask,
                 "attempt": task.execution.attempt,
                 "endpoint": self.endpoint(task.resource.as_ref()),
-                "user-accumulators": [],
+                "user-accumulators": accumulators(task),
             })
         };
         json!({
@@ -190,15 +242,23 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// What Flink answers where there are no samples: back-pressure is not measured here.
-pub(super) fn back_pressure() -> Value {
-    json!({
-        "status": "deprecated",
-        "backpressureLevel": null,
-        "backpressure-level": null,
-        "end-timestamp": null,
-        "subtasks": [],
-    })
+fn accumulator(sink: &str, bytes: u64) -> Value {
+    json!({"name": sink, "type": "collect", "value": format!("{bytes} bytes")})
+}
+
+/// Those of one attempt.
+pub(super) fn accumulators(task: &TaskView) -> Vec<Value> {
+    let all = task.collected.iter();
+    all.map(|(sink, bytes)| accumulator(sink, *bytes)).collect()
+}
+
+/// Flink's words for the share of its time that a subtask is held back by those behind it.
+fn level(backpressured_ms_per_second: u32) -> &'static str {
+    match backpressured_ms_per_second {
+        0..=100 => "ok",
+        101..=500 => "low",
+        _ => "high",
+    }
 }
 
 /// What Flink answers where flame graphs are switched off.

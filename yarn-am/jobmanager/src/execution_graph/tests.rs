@@ -110,6 +110,53 @@ fn progress_is_the_mean_of_the_sources() {
 }
 
 #[test]
+fn what_a_task_does_with_its_time_is_known_from_two_reports() {
+    let mut graph = graph();
+    let execution = graph.execution_mut(0);
+    let at = MonoTime::from_millis;
+    let counters = |busy_ms, idle_ms, backpressured_ms| TaskMetricsSnapshot {
+        busy_ms,
+        idle_ms,
+        backpressured_ms,
+        ..TaskMetricsSnapshot::default()
+    };
+    let shares = |execution: &Execution| {
+        let load = execution.load?;
+        let shares = [
+            load.busy_ms_per_second,
+            load.idle_ms_per_second,
+            load.backpressured_ms_per_second,
+        ];
+        Some((shares, load.until))
+    };
+    execution.report(at(500), counters(400, 100, 0));
+    assert_eq!(shares(execution), None, "one report tells nothing");
+    execution.report(at(1000), counters(500, 150, 350));
+    assert_eq!(shares(execution), Some(([200, 100, 700], at(1000))));
+    // A task that reports the same again has measured nothing since; what was known fades.
+    execution.report(at(1500), counters(500, 150, 350));
+    assert_eq!(shares(execution), Some(([200, 100, 700], at(1000))));
+    execution.report(at(11_001), counters(500, 150, 350));
+    assert_eq!(shares(execution), None);
+    execution.report(at(12_000), counters(500, 1150, 350));
+    assert_eq!(shares(execution), Some(([0, 1000, 0], at(12_000))));
+}
+
+#[test]
+fn attempts_before_are_kept_up_to_a_number() {
+    let mut graph = graph();
+    let of_graph = graph.executions().len();
+    for attempt in 1..=ATTEMPTS_KEPT as u64 + 3 {
+        graph.restart(MonoTime::from_millis(attempt));
+    }
+    let past = graph.past();
+    assert_eq!(past.len(), ATTEMPTS_KEPT * of_graph);
+    let attempts: Vec<u32> = past.iter().map(|task| task.execution.attempt).collect();
+    assert!(attempts.is_sorted());
+    assert_eq!((attempts[0], attempts[attempts.len() - 1]), (3, 18));
+}
+
+#[test]
 fn each_group_has_slots_of_its_own_profile() {
     let mut job = graph().graph;
     "heavy".clone_into(&mut job.vertices[2].slot_sharing_group);

@@ -1,6 +1,7 @@
 //! What a job does when something of it is lost, fails or is to be stopped: all its tasks stop, then it starts again or ends.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use spindle_common::execution::{ExecutionState, FailureCause, FailureClass, JobStatus};
 use spindle_common::gateway::ToTaskExecutor;
@@ -106,6 +107,9 @@ impl JobMaster {
         self.naming.take_if(|naming| naming.known_as == known_as);
         if let Some(newest) = self.cause.as_mut().filter(|c| c.message == known_as) {
             *newest = cause;
+            if let Some(archived) = &mut self.archived {
+                Arc::make_mut(archived).cause.clone_from(&self.cause);
+            }
         }
         self.go_on_if_stopped(now, out);
     }

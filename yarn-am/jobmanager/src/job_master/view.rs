@@ -1,22 +1,28 @@
 //! What can be seen of a job.
 
+use std::sync::Arc;
+
 use spindle_common::execution::JobStatus;
 
 use crate::execution_graph::Execution;
 use crate::job_master::JobMaster;
-use crate::message::{JobView, TaskView};
+use crate::message::JobView;
 
 impl JobMaster {
-    pub(crate) fn view(&self) -> JobView {
-        let task = |execution: &Execution| TaskView {
-            execution: execution.id,
-            state: execution.state,
-            resource: execution.resource().cloned(),
-            timestamps: execution.timestamps.clone(),
-            metrics: execution.metrics,
-        };
+    /// What can be seen of it now, with what it waits for.
+    pub(crate) fn view(&self, waiting_for: Option<String>) -> Arc<JobView> {
+        match &self.archived {
+            Some(archived) => Arc::clone(archived),
+            None => Arc::new(JobView {
+                waiting_for,
+                ..self.seen()
+            }),
+        }
+    }
+
+    pub(super) fn seen(&self) -> JobView {
         JobView {
-            graph: self.shown.clone(),
+            graph: Arc::clone(&self.shown),
             status: self.status,
             timestamps: self.timestamps.clone(),
             started: self.started,
@@ -24,7 +30,13 @@ impl JobMaster {
             restarts: self.restarts,
             cause: self.cause.clone(),
             waiting_for: None,
-            tasks: self.graph.executions().iter().map(task).collect(),
+            tasks: self
+                .graph
+                .executions()
+                .iter()
+                .map(Execution::view)
+                .collect(),
+            past: self.graph.past(),
             collected: self.collected.clone(),
         }
     }

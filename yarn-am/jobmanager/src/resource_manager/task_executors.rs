@@ -90,6 +90,9 @@ impl ResourceManager {
                 let input = JobMasterInput::TaskState { from, update };
                 out.push(ResourceManagerEffect::ToJob(job, input));
             }
+            ToJobManager::Inquired { inquiry, .. } => {
+                out.push(stale(format!("answer {inquiry} of {from}")));
+            }
             ToJobManager::WorkerLost { job, cause } => {
                 let leases = self.slots.take_back_all(&from, job);
                 if leases.is_empty() {

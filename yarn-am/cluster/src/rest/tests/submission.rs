@@ -47,10 +47,13 @@ impl Machine for Taker {
     fn handle(&mut self, _: MonoTime, input: Input, out: &mut Outbox<'_, Effect>) {
         if let Input::Submit(submission) = input {
             self.submissions += 1;
-            let mut job = view().jobs.into_values().next().unwrap();
-            job.graph = submission.graph;
-            job.restarts = u32::try_from(self.submissions).unwrap();
-            self.view.jobs.insert(submission.job, job);
+            let job = view().jobs.into_values().next().unwrap();
+            let job = JobView {
+                graph: Arc::new(submission.graph),
+                restarts: u32::try_from(self.submissions).unwrap(),
+                ..Arc::unwrap_or_clone(job)
+            };
+            self.view.jobs.insert(submission.job, Arc::new(job));
         } else if let Input::ShutDown { reason } = input {
             out.push(Effect::Terminate {
                 status: spindle_jobmanager::message::FinalStatus::Succeeded,
@@ -70,7 +73,7 @@ impl ControlPlane for Taker {
     }
 }
 
-struct NoContainers;
+pub(super) struct NoContainers;
 
 impl ResourceDriver for NoContainers {
     fn apply(&mut self, _: spindle_jobmanager::message::ResourceEffect) {}
@@ -106,6 +109,7 @@ async fn a_job_is_handed_in_by_either_verb_and_only_once() {
     let server = Server {
         driver: ClusterDriver::new(Fixture(View::default()), Clock::fixed(EPOCH)).0,
         router: router(handle.clone(), config(true)),
+        logs: None,
     };
     let new = submission();
     let protobuf = request(Method::POST, "/jobs", PROTOBUF, encode_submission(&new));

@@ -66,13 +66,17 @@ fn server_with(logs: &tempfile::TempDir) -> Server {
         ("my.password".to_owned(), "hunter2".to_owned()),
     ];
     let router = router(handle, config);
-    Server { driver, router }
+    Server {
+        driver,
+        router,
+        logs: Some(logs.path().to_owned()),
+    }
 }
 
 #[tokio::test]
 async fn every_route_answers_as_the_document_says() {
     let logs = logs();
-    let server = server_with(&logs);
+    let (server, _running) = super::inquiries::answered(server_with(&logs)).await;
     let document = server.get("/openapi.json").await;
     let errors = &document["components"]["schemas"]["Errors"];
     let mut walked = 0;
@@ -311,18 +315,22 @@ async fn a_log_is_shown_and_nothing_beside_it() {
 #[tokio::test]
 async fn the_page_lists_jobs_what_they_wait_for_and_why_they_failed() {
     let mut view = view();
-    let mut waiting = view.jobs[&job_id()].clone();
+    let mut waiting = JobView::clone(&view.jobs[&job_id()]);
     waiting.status = JobStatus::Created;
     waiting.cause = None;
     waiting.ended = None;
-    waiting.graph.name = "behind".to_owned();
+    Arc::make_mut(&mut waiting.graph).name = "behind".to_owned();
     waiting.waiting_for = Some("2 slots <of> 3".to_owned());
     let other = JobId::from_bytes([2; 16]);
-    view.jobs.insert(other, waiting);
+    view.jobs.insert(other, Arc::new(waiting));
     let (_driver, handle) = ClusterDriver::new(Fixture(view), Clock::fixed(EPOCH));
     let router = router(handle, config(true));
     let driver = ClusterDriver::new(Fixture(View::default()), Clock::fixed(EPOCH)).0;
-    let server = Server { driver, router };
+    let server = Server {
+        driver,
+        router,
+        logs: None,
+    };
     let (_, page) = server.proxied(Method::GET, "/", "bob", PROXY).await;
     assert!(page.contains("Waits for 2 slots &lt;of&gt; 3."), "{page}");
     let rows: Vec<&str> = page

@@ -570,6 +570,7 @@ fn describe_message(message: &ToTaskExecutor) -> String {
         ToTaskExecutor::CommitTask { execution, .. } => {
             format!("CommitTask {}", short(*execution))
         }
+        ToTaskExecutor::Inquire { what, .. } => format!("Inquire {what:?}"),
         ToTaskExecutor::ShutDown { reason } => format!("ShutDown: {reason}"),
     }
 }

@@ -123,6 +123,7 @@ impl TaskManager {
         // A slot that is smaller than an equal part takes one.
         let most = slots.saturating_sub(u32::from(!self.leases.is_empty()));
         TaskManagerView {
+            connection: self.connection,
             node: self.registration.node.clone(),
             host: self.registration.host.clone(),
             pid: self.registration.pid,

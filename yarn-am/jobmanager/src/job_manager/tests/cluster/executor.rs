@@ -144,7 +144,7 @@ impl Executor {
                 }
             }
             Some(ToTaskExecutor::ShutDown { .. }) => return true,
-            Some(ToTaskExecutor::Registered { .. }) | None => {}
+            Some(ToTaskExecutor::Registered { .. } | ToTaskExecutor::Inquire { .. }) | None => {}
         }
         false
     }

@@ -200,7 +200,9 @@ impl Observer {
                     self.running.remove(&place);
                 }
             }
-            ToJobManager::Register(_) | ToJobManager::Heartbeat(_) => {}
+            ToJobManager::Register(_)
+            | ToJobManager::Heartbeat(_)
+            | ToJobManager::Inquired { .. } => {}
         }
     }
 
@@ -279,6 +281,7 @@ impl Observer {
                     | ToTaskExecutor::RequestSlot(_)
                     | ToTaskExecutor::SubmitTask(_)
                     | ToTaskExecutor::CommitTask { .. }
+                    | ToTaskExecutor::Inquire { .. }
                     | ToTaskExecutor::ShutDown { .. } => {}
                 }
                 self.sent(*connection, message);
@@ -387,7 +390,7 @@ impl Observer {
                 let used = self.leases.values().any(|l| l.connection == connection);
                 assert!(!used, "a TaskManager is shut down that is in use");
             }
-            ToTaskExecutor::CancelTask { .. } => {}
+            ToTaskExecutor::CancelTask { .. } | ToTaskExecutor::Inquire { .. } => {}
         }
     }
 
