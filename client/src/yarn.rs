@@ -9,6 +9,7 @@ mod logs;
 mod reports;
 pub(crate) mod scheduler;
 pub(crate) mod session;
+mod ship;
 mod submission;
 mod user;
 mod waiting;
@@ -49,6 +50,7 @@ pub(crate) async fn run_per_job(
 ) -> Result<u8, CliError> {
     let hadoop = Settings::hadoop()?;
     let own = artifacts::own()?;
+    let shipped = ship::read(&settings)?;
     let Job { path, bytes, args } = job;
 
     let cluster = Cluster::open(&hadoop, &settings.user)?;
@@ -82,7 +84,7 @@ pub(crate) async fn run_per_job(
         name: name.clone(),
         limits,
         purpose: Purpose::Job(Box::new(submission)),
-        files: with_job(own, bytes),
+        files: with_job(own, bytes, shipped),
         job: Some(Follower::new(job_id, name)),
     };
     application
@@ -98,6 +100,7 @@ pub(crate) async fn run_application(
 ) -> Result<u8, CliError> {
     let hadoop = Settings::hadoop()?;
     let own = artifacts::own()?;
+    let shipped = ship::read(&settings)?;
     let Job { path, bytes, args } = job;
     let cluster = Cluster::open(&hadoop, &settings.user)?;
     let queue = &settings.yarn.queue;
@@ -112,7 +115,7 @@ pub(crate) async fn run_application(
         name,
         limits,
         purpose: Purpose::Program(args),
-        files: with_job(own, bytes),
+        files: with_job(own, bytes, shipped),
         job: None,
     };
     application
@@ -120,11 +123,12 @@ pub(crate) async fn run_application(
         .await
 }
 
-fn with_job(mut files: Vec<Artifact>, bytes: Vec<u8>) -> Vec<Artifact> {
+fn with_job(mut files: Vec<Artifact>, bytes: Vec<u8>, shipped: Vec<Artifact>) -> Vec<Artifact> {
     files.push(Artifact {
         name: deployment::JOB_EXECUTABLE.to_owned(),
         bytes,
     });
+    files.extend(shipped);
     files
 }
 

@@ -21,6 +21,8 @@ pub const MAX_INLINE_SUBMISSION: usize = 64 * 1024;
 pub const APPLICATION_MASTER_EXECUTABLE: &str = "spindle-yarn-am";
 /// Name of the TaskExecutor's executable in its working directory.
 pub const TASK_EXECUTOR_EXECUTABLE: &str = "spindle-taskexecutor";
+/// Directory in the working directory of a TaskExecutor that programs are fetched into.
+pub const PROGRAMS_DIRECTORY: &str = "programs";
 /// Name of a job's executable in the working directory of a TaskExecutor.
 pub const JOB_EXECUTABLE: &str = "job";
 

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::shell::report;
 
 /// Where they are, below the working directory; by SHA-256.
-pub(crate) const DIRECTORY: &str = "programs";
+pub(crate) const DIRECTORY: &str = spindle_common::deployment::PROGRAMS_DIRECTORY;
 /// How much of one is in memory at a time, twice.
 const CHUNK_BYTES: usize = 512 * 1024;
 /// How long opening it, and each piece of it, may take.

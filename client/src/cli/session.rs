@@ -60,7 +60,7 @@ struct StartArgs {
     /// -at: type of the application [key: yarn.application.type].
     #[arg(long = "applicationType", value_name = "TYPE")]
     application_type: Option<String>,
-    /// Files to ship to the containers: refused, since a job is one executable.
+    /// File or directory that every container gets into its working directory; may be repeated [key: yarn.ship-files].
     #[arg(short = 't', long, value_name = "PATH")]
     ship: Vec<PathBuf>,
     /// Leave when the session runs.
@@ -174,7 +174,6 @@ pub(super) fn session(args: SessionArgs, reporter: &mut Reporter) -> Result<u8, 
 }
 
 fn start(args: &StartArgs, format: Format, reporter: &mut Reporter) -> Result<u8, CliError> {
-    check_ship(&args.ship)?;
     let settings = Settings::load(&args.layers())?;
     for text in args.remarks() {
         reporter.event(&Event::Remark {
@@ -192,29 +191,6 @@ fn start(args: &StartArgs, format: Format, reporter: &mut Reporter) -> Result<u8
         }
         None => runtime.block_on(yarn::session::start(settings, reporter)),
     }
-}
-
-/// A path that cannot be used is told first: it is wrong whatever we do with it.
-fn check_ship(paths: &[PathBuf]) -> Result<(), CliError> {
-    for path in paths {
-        let readable = path.metadata().and_then(|metadata| {
-            if metadata.is_dir() {
-                path.read_dir().map(drop)
-            } else {
-                std::fs::File::open(path).map(drop)
-            }
-        });
-        readable.map_err(|cause| {
-            CliError::usage(format!("cannot ship `{}`", path.display())).because(cause)
-        })?;
-    }
-    if paths.is_empty() {
-        return Ok(());
-    }
-    Err(
-        CliError::usage("files cannot be shipped to the containers of a session")
-            .hint("a job is one executable: build what it needs into it, or let it read from HDFS"),
-    )
 }
 
 impl StartArgs {
@@ -252,6 +228,13 @@ impl StartArgs {
             "yarn.application.type",
             self.application_type.clone(),
         );
+        let ship: Vec<_> = self
+            .ship
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        let ship = (!ship.is_empty()).then(|| ship.join(";"));
+        flag("-t", "yarn.ship-files", ship);
         flag("-d", "execution.attached", truth(self.detached, "false"));
         flag(
             "-sae",
@@ -356,11 +339,12 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_cannot_be_used_is_told_and_another_is_refused() {
-        assert!(check_ship(&[]).is_ok());
-        let missing = check_ship(&[PathBuf::from("/no/such/lib")]).unwrap_err();
-        assert!(missing.message().contains("cannot ship `/no/such/lib`"));
-        let there = check_ship(&[std::env::temp_dir()]).unwrap_err();
-        assert!(there.message().contains("cannot be shipped"));
+    fn paths_to_ship_become_one_setting() {
+        let flags = parse(&["-t", "lib", "-t", "model.bin"]).layers().flags;
+        let shipped = flags.iter().find(|(flag, ..)| *flag == "-t").unwrap();
+        assert_eq!(
+            (&*shipped.1, &*shipped.2),
+            ("yarn.ship-files", "lib;model.bin")
+        );
     }
 }

@@ -41,6 +41,12 @@ impl Uploaded {
             .iter()
             .filter(move |artifact| artifact.name == name)
     }
+
+    pub(crate) fn all_but(&self, name: &str) -> impl Iterator<Item = &ArtifactSpec> {
+        self.artifacts
+            .iter()
+            .filter(move |artifact| artifact.name != name)
+    }
 }
 
 /// Spindle's own executables for containers; they lie beside this one.

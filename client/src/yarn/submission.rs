@@ -7,7 +7,7 @@
 use spindle_common::config::{ConfigOption, options};
 use spindle_common::deployment::{
     APPLICATION_MASTER_EXECUTABLE, ArtifactSpec, CLUSTER_ENTRY, ClusterSpec, DeploymentMode,
-    JOB_EXECUTABLE, MAX_INLINE_SUBMISSION, SECRET_ENTRY, SUBMISSION_ENTRY, SUBMISSION_FILE,
+    MAX_INLINE_SUBMISSION, SECRET_ENTRY, SUBMISSION_ENTRY, SUBMISSION_FILE,
     TASK_EXECUTOR_EXECUTABLE,
 };
 use spindle_common::job_graph::JobSubmission;
@@ -116,9 +116,9 @@ pub(crate) async fn submit(
         user: settings.user.clone(),
         staging: staging.to_string(),
         attached: settings.execution.attached && purpose.waits_for_client(),
+        // Its executable, the job's if there is one, and what is shipped.
         task_executor_resources: uploaded
-            .named(TASK_EXECUTOR_EXECUTABLE)
-            .chain(uploaded.named(JOB_EXECUTABLE))
+            .all_but(APPLICATION_MASTER_EXECUTABLE)
             .cloned()
             .collect(),
     };
@@ -148,7 +148,13 @@ pub(crate) async fn submit(
                 );
             }
         }
-        Purpose::Program(_) => resources.extend(uploaded.named(JOB_EXECUTABLE).cloned()),
+        // The program runs there too.
+        Purpose::Program(_) => resources.extend(
+            uploaded
+                .all_but(TASK_EXECUTOR_EXECUTABLE)
+                .filter(|file| file.name != APPLICATION_MASTER_EXECUTABLE)
+                .cloned(),
+        ),
         Purpose::Session => {}
     }
 

@@ -277,6 +277,10 @@ options! {
             kind: Kind::Text, default: None, unit: "", flink: true,
             doc: "Directory, as a URI, under which the folder .spindle is made. Without it the user's home on the default file system.",
         }
+        YARN_SHIP_FILES: Vec<String> = "yarn.ship-files" {
+            kind: Kind::List, default: None, unit: "", flink: true,
+            doc: "Files and directories of the client's machine that every container of an application gets into its working directory, directories under their own name. Job programs find them there.",
+        }
         YARN_HEARTBEAT_INTERVAL: Duration = "yarn.heartbeat.interval" {
             kind: Kind::DurationInSeconds, default: Some("1"), unit: "", flink: true,
             doc: "How often the ApplicationMaster speaks with the ResourceManager while it has all the containers it wants. A number without a unit is in seconds.",

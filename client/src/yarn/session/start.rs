@@ -13,12 +13,13 @@ use crate::yarn::cluster::Cluster;
 use crate::yarn::reports::{PATIENCE, Reports, SHORT, conclude, is_over};
 use crate::yarn::submission::{self, Application, Purpose};
 use crate::yarn::watch::{INTERRUPTED, left};
-use crate::yarn::{artifacts, checks};
+use crate::yarn::{artifacts, checks, ship};
 
 /// Starts a session, waits until it runs, and stays with it if attached; the exit code.
 pub(crate) async fn start(settings: Settings, reporter: &mut Reporter) -> Result<u8, CliError> {
     let hadoop = Settings::hadoop()?;
-    let own = artifacts::own()?;
+    let mut files = artifacts::own()?;
+    files.extend(ship::read(&settings)?);
     let cluster = Cluster::open(&hadoop, &settings.user)?;
     let (limits, ()) = tokio::try_join!(cluster.limits(&settings.yarn.queue), cluster.reach_fs())?;
     checks::check(&settings, &limits)?;
@@ -28,7 +29,7 @@ pub(crate) async fn start(settings: Settings, reporter: &mut Reporter) -> Result
         .clone()
         .unwrap_or_else(|| "Spindle session".to_owned());
     reporter.set_name(&name);
-    let uploaded = artifacts::upload(&cluster, &settings, own).await?;
+    let uploaded = artifacts::upload(&cluster, &settings, files).await?;
     reporter.event(&Event::Uploaded {
         bytes: uploaded.bytes,
         files: uploaded.files,
