@@ -65,9 +65,17 @@ impl OwnHadoop {
     /// # Panics
     /// When it does not come up.
     pub fn up(settings: &[&str]) -> Self {
+        Self::of_nodes(1, settings)
+    }
+
+    /// Brings it up with so many NodeManagers.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn of_nodes(nodes: u32, settings: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         Self {
-            hadoop: Hadoop::up(directory.path().to_owned(), 1, settings),
+            hadoop: Hadoop::up(directory.path().to_owned(), nodes, settings),
             _directory: directory,
         }
     }

@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use spindle_stream::connectors::file::FileSink;
-use spindle_stream::{EventTime, Fold, Tumbling, WatermarkStrategy};
+use spindle_stream::{ByteSize, EventTime, Fold, SlotProfile, Tumbling, WatermarkStrategy};
 
 /// Sums numbers by their remainder.
 #[derive(Debug, Clone, Parser)]
@@ -35,6 +35,12 @@ struct Args {
     /// Bring the rows to the client.
     #[arg(long)]
     collect: bool,
+    /// Sum in a slot sharing group of its own, each slot with so many MiB.
+    #[arg(long, value_name = "MIB")]
+    group: Option<u64>,
+    /// A file that has to be in the working directory of the job's processes, and what it has to say.
+    #[arg(long, value_name = "NAME=TEXT")]
+    shipped: Option<String>,
 }
 
 /// A way for a job to go wrong.
@@ -124,11 +130,20 @@ thread_local! {
     static PACE: std::cell::RefCell<Option<Pace>> = const { std::cell::RefCell::new(None) };
 }
 
+fn check_shipped(shipped: &str) {
+    let (name, text) = shipped.split_once('=').unwrap_or((shipped, ""));
+    match std::fs::read_to_string(name) {
+        Ok(found) => assert!(found == text, "`{name}` says `{found}`"),
+        Err(error) => panic!("`{name}` is not here: {error}"),
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     spindle_stream::main("trial", move |env| {
         let rate = args.rate.map(|rate| rate / f64::from(env.parallelism()));
         let (panic_at, fault, fault_at) = (args.panic_at, args.fault, args.fault_at);
+        let shipped = args.shipped;
         let sums = env
             .generate(args.records, |n| n)
             .name("numbers")
@@ -142,6 +157,11 @@ fn main() -> ExitCode {
                         };
                         pace.get_or_insert_with(fresh).step();
                     });
+                }
+                if let Some(shipped) = &shipped
+                    && n == 0
+                {
+                    check_shipped(shipped);
                 }
                 assert!(Some(n) != panic_at, "record {n} is one too many");
                 if let Some(fault) = fault
@@ -173,6 +193,14 @@ fn main() -> ExitCode {
                 |&key: &u64, _, (count, sum)| Row { key, count, sum },
             )
             .name("sum");
+        let sums = match args.group {
+            None => sums,
+            Some(mib) => {
+                let profile = SlotProfile::new(0.5, ByteSize::from_mib(mib));
+                env.register_slot_sharing_group("sums", profile);
+                sums.slot_sharing_group("sums")
+            }
+        };
         if args.collect {
             sums.collect("sums");
         }

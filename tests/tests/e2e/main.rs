@@ -5,9 +5,11 @@
     reason = "what is wrong in a test ends it; its helpers are part of it"
 )]
 
+mod containers;
 mod doors;
 mod faults;
 mod flights;
+mod labels;
 mod leftovers;
 mod locks;
 mod refusals;
