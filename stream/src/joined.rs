@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use spindle_dataflow::collector::OutputTag;
 use spindle_dataflow::key::{KeySelector, Keys};
 use spindle_dataflow::operator::{
     AggregateFunction, Contents, EndOfWindow, TimeWindow, Trigger, WindowContext, WindowOutput,
@@ -10,7 +11,7 @@ use spindle_dataflow::operator::{
 };
 use spindle_dataflow::record::{Key, Record};
 
-use crate::data_stream::{DataStream, OutputTag};
+use crate::data_stream::DataStream;
 use crate::keyed::KeyedStream;
 use crate::windowed::WindowedStream;
 

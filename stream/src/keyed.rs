@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use spindle_dataflow::exchange::{HashPartitioner, Partitioner};
 use spindle_dataflow::key::KeySelector;
-use spindle_dataflow::operator::{
-    AggregateFunction, Reduce, RunningAggregate, Scan, Windows,
-};
+use spindle_dataflow::operator::{AggregateFunction, Reduce, RunningAggregate, Scan, Windows};
 use spindle_dataflow::record::{Key, Record};
 
 use crate::data_stream::DataStream;

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use spindle_dataflow::collector::OutputTag;
 use spindle_dataflow::operator::{
     AggregateFunction, Contents, Contextual, EndOfWindow, Reduce, Results, TimeWindow, ToList,
     Trigger, WindowContext, WindowFunction, WindowOutput, WindowSpec, Windows, window_operator,
 };
 use spindle_dataflow::record::{Key, Record};
 
-use crate::data_stream::{DataStream, OutputTag};
+use crate::data_stream::DataStream;
 use crate::keyed::KeyedStream;
 
 /// A stream grouped by a key and windows. What a window results in has the window's last instant as its event time. Flink:

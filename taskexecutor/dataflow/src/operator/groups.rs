@@ -52,11 +52,6 @@ impl<G: Default> Groups<G> {
         }
     }
 
-    /// Number of groups.
-    pub(crate) const fn len(&self) -> usize {
-        self.groups.len()
-    }
-
     /// What is kept of the group in this place.
     #[inline]
     pub(crate) fn get(&self, place: usize) -> &G {

@@ -162,9 +162,9 @@ impl<K: Key, T, A: AggregateFunction<T>> RunningAggregate<K, T, A> {
         for ((index, &hash), (record, timestamp)) in hashes.iter().enumerate().zip(records) {
             let group = groups.place(hash).map_err(|e| e.of(name))?;
             let key = keys.get(index);
-            let accumulator = groups
-                .at(group)
-                .get_or_insert_with(hash, key, || function.create());
+            let table = groups.at(group);
+            let place = table.place(hash, key, || function.create());
+            let accumulator = table.value(place);
             function.add(accumulator, record);
             self.out.push(function.result(accumulator), timestamp)?;
         }

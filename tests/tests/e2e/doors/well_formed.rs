@@ -1,6 +1,7 @@
 //! What only lacks the secret: messages as our own processes write them, on every port of a session with a running job. That each
 //! is well-formed is shown, too: with the secret it is answered.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -189,6 +190,7 @@ fn submission() -> JobSubmission {
         }],
         splits,
         staging: Vec::new(),
+        slot_sharing_group: "default".to_owned(),
     };
     JobSubmission {
         job: JobId::from_bytes([7; 16]),
@@ -196,6 +198,7 @@ fn submission() -> JobSubmission {
             name: "a stranger's".to_owned(),
             vertices: vec![vertex("read", OperatorKind::Source, vec![Vec::new()])],
             edges: Vec::new(),
+            slot_profiles: BTreeMap::new(),
         },
         program: ProgramSpec {
             executable: "job".to_owned(),

@@ -24,6 +24,9 @@ use crate::task::TaskError;
 /// The open windows of a key, by start.
 type OpenWindows<A, S> = Vec<Open<A, S>>;
 
+/// The open windows of each key.
+type OpenByKey<K, A, S> = KeySlots<K, OpenWindows<A, S>>;
+
 /// The functions that the program gave.
 struct Functions<A, W, Tr> {
     aggregate: Arc<A>,
@@ -101,7 +104,7 @@ pub(super) struct GeneralOperator<K, T, A: AggregateFunction<T>, W, Tr: Trigger<
     windows: Windows<T>,
     selector: Arc<dyn KeySelector<K, T>>,
     functions: Functions<A, W, Tr>,
-    groups: Groups<KeySlots<K, OpenWindows<A::Accumulator, Tr::State>>>,
+    groups: Groups<OpenByKey<K, A::Accumulator, Tr::State>>,
     group_count: usize,
     keys: KeyScratch<K>,
     /// Key group and place of each record's key.
