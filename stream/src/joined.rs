@@ -1,6 +1,10 @@
 //! Two streams that meet in windows.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use spindle_dataflow::collector::OutputTag;
@@ -124,7 +128,7 @@ impl<K: Key, A: Record, B: Record, Tr: Trigger<Either<A, B>>> WindowedJoin<K, A,
 
     /// Keeps windows of event time for this much longer than to their end: see [`WindowedStream::allowed_lateness`].
     #[must_use]
-    pub fn allowed_lateness(self, lateness: std::time::Duration) -> Self {
+    pub fn allowed_lateness(self, lateness: Duration) -> Self {
         Self {
             windowed: self.windowed.allowed_lateness(lateness),
         }

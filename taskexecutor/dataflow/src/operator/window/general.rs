@@ -1,5 +1,7 @@
 //! Windows of any kind with any trigger. Flink: `WindowOperator`.
 
+mod now;
+
 use std::sync::Arc;
 
 use spindle_common::time::{EventTime, Watermark};
@@ -7,7 +9,7 @@ use spindle_common::time::{EventTime, Watermark};
 use super::function::{WindowContext, WindowFunction, WindowOutput};
 use super::late::LateRecords;
 use super::open::{KeySlots, Open, Wake, Wakes, clock};
-use super::trigger::{Trigger, TriggerContext, TriggerResult};
+use super::trigger::{Trigger, TriggerResult};
 use super::{TimeWindow, WindowSpec, WindowTime, Windows};
 use crate::attribution::attribute;
 use crate::batch::Batch;
@@ -20,12 +22,13 @@ use crate::operator::aggregate::AggregateFunction;
 use crate::operator::groups::Groups;
 use crate::record::{Key, Record};
 use crate::task::TaskError;
+use now::{Now, fixed};
 
 /// The open windows of a key, by start.
 type OpenWindows<A, S> = Vec<Open<A, S>>;
 
-/// The open windows of each key.
-type OpenByKey<K, A, S> = KeySlots<K, OpenWindows<A, S>>;
+/// The keys of each key group, with their windows.
+type KeyedWindows<K, A, S> = Groups<KeySlots<K, OpenWindows<A, S>>>;
 
 /// The functions that the program gave.
 struct Functions<A, W, Tr> {
@@ -34,77 +37,13 @@ struct Functions<A, W, Tr> {
     trigger: Arc<Tr>,
 }
 
-/// What concerns all windows of the operator.
-struct Now {
-    watermark: Watermark,
-    /// Processing time when it was last looked at: it does not go back.
-    processing: EventTime,
-    /// By which clock windows end.
-    ends_by: WindowTime,
-    lateness: i64,
-    /// In the order of [`clock`].
-    wakes: [Wakes; 2],
-    next_id: u64,
-}
-
-impl Now {
-    /// When a window is forgotten.
-    fn forgotten(&self, window: TimeWindow) -> Option<i64> {
-        let end = window.max_timestamp().0;
-        let time = match self.ends_by {
-            WindowTime::Event => end.saturating_add(self.lateness),
-            WindowTime::Processing => end,
-        };
-        (time < i64::MAX).then_some(time)
-    }
-
-    fn is_late(&self, window: TimeWindow) -> bool {
-        let over = |time| time <= self.watermark.0.0;
-        self.ends_by == WindowTime::Event && self.forgotten(window).is_some_and(over)
-    }
-
-    const fn context<'a>(&self, timers: &'a mut super::trigger::Timers) -> TriggerContext<'a> {
-        TriggerContext {
-            watermark: self.watermark,
-            processing_time: self.processing,
-            timers,
-        }
-    }
-
-    fn open<A, S: Default>(&mut self, window: TimeWindow) -> Open<A, S> {
-        self.next_id += 1;
-        Open::new(self.next_id, window)
-    }
-
-    /// Sees to it that the window is woken for the earliest of its timers, and for its end.
-    fn queue<A, S>(&mut self, open: &mut Open<A, S>, group: u32, place: u32) {
-        for time in [WindowTime::Event, WindowTime::Processing] {
-            let end = if time == self.ends_by {
-                self.forgotten(open.window)
-            } else {
-                None
-            };
-            let timer = open.timers.earliest(time);
-            let Some(earliest) = [timer, end].into_iter().flatten().min() else {
-                continue;
-            };
-            let queued = &mut open.queued[clock(time)];
-            if queued.is_none_or(|queued| earliest < queued) {
-                *queued = Some(earliest);
-                let id = open.id;
-                self.wakes[clock(time)].push(earliest, Wake { group, place, id });
-            }
-        }
-    }
-}
-
 /// Gathers records by key and window, and asks a trigger when a window fires.
 pub(super) struct GeneralOperator<K, T, A: AggregateFunction<T>, W, Tr: Trigger<T>, O> {
     name: Arc<str>,
     windows: Windows<T>,
     selector: Arc<dyn KeySelector<K, T>>,
     functions: Functions<A, W, Tr>,
-    groups: Groups<OpenByKey<K, A::Accumulator, Tr::State>>,
+    groups: KeyedWindows<K, A::Accumulator, Tr::State>,
     group_count: usize,
     keys: KeyScratch<K>,
     /// Key group and place of each record's key.
@@ -335,23 +274,6 @@ where
         }
         Ok(())
     }
-}
-
-/// The window of a key, opened if it is not there; none if it is over.
-fn fixed<A, S: Default>(
-    open: &mut OpenWindows<A, S>,
-    window: TimeWindow,
-    now: &mut Now,
-) -> Option<usize> {
-    let at = open.partition_point(|other| other.window.start < window.start);
-    if open.get(at).is_none_or(|other| other.window != window) {
-        if now.is_late(window) {
-            return None;
-        }
-        let new = now.open(window);
-        open.insert(at, new);
-    }
-    Some(at)
 }
 
 /// The session of a key that a record's own session grows together with; none if it is over.

@@ -1,6 +1,7 @@
 //! Triggers: when a window fires.
 
 mod builtin;
+mod continuous;
 
 use spindle_common::time::{EventTime, Watermark};
 
@@ -8,9 +9,10 @@ use super::{TimeWindow, WindowTime};
 use crate::record::Record;
 
 pub use builtin::{
-    ContinuousEventTimeTrigger, ContinuousProcessingTimeTrigger, CountTrigger, DeltaTrigger,
-    EndOfWindow, EventTimeTrigger, NeverTrigger, ProcessingTimeTrigger, PurgingTrigger,
+    CountTrigger, DeltaTrigger, EndOfWindow, EventTimeTrigger, NeverTrigger, ProcessingTimeTrigger,
+    PurgingTrigger,
 };
+pub use continuous::{ContinuousEventTimeTrigger, ContinuousProcessingTimeTrigger};
 
 /// What becomes of a window now. Flink: `TriggerResult`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
