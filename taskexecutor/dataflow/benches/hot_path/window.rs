@@ -8,7 +8,9 @@ use spindle_common::time::{EventTime, Watermark};
 use spindle_dataflow::batch::{BATCH_RECORDS, Batch};
 use spindle_dataflow::collector::{Collector as _, Control as _};
 use spindle_dataflow::key::ByValue;
-use spindle_dataflow::operator::{Count, TimeWindow, TumblingWindows, WindowOperator};
+use spindle_dataflow::operator::{
+    Count, EndOfWindow, Results, TimeWindow, TumblingWindows, WindowSpec, Windows, window_operator,
+};
 
 use crate::data::{Nowhere, context, keys, throughput};
 
@@ -29,12 +31,19 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         ("10,000 events a second", 10_000),
     ] {
         let output = |key: &u64, window: TimeWindow, count: u64| (*key, window.start.0, count);
-        let mut operator = WindowOperator::new(
+        let windows = Windows::from(TumblingWindows::of(Duration::from_secs(10)));
+        let spec = WindowSpec {
+            selector: Arc::new(ByValue(|key: &u64| *key)),
+            windows: windows.clone(),
+            lateness_ms: 0,
+            late: None,
+        };
+        let mut operator = window_operator(
             &context(),
-            TumblingWindows::of(Duration::from_secs(10)),
-            Arc::new(ByValue(|key: &u64| *key)),
+            &spec,
             Arc::new(Count),
-            Arc::new(output),
+            Arc::new(Results(output)),
+            Arc::new(EndOfWindow::of(&windows)),
             Box::new(Nowhere),
         );
         let mut next = 0;
