@@ -6,7 +6,6 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion};
 use spindle_common::time::{EventTime, Watermark};
 use spindle_dataflow::batch::{BATCH_RECORDS, Batch};
-use spindle_dataflow::collector::{Collector as _, Control as _};
 use spindle_dataflow::key::ByValue;
 use spindle_dataflow::operator::{
     Count, EndOfWindow, Results, TimeWindow, TumblingWindows, WindowSpec, Windows, window_operator,

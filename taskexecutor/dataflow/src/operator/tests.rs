@@ -81,79 +81,9 @@ fn timed(records: &[(u32, i64)]) -> Batch<u32> {
     }
 }
 
-pub(crate) fn at(ms: i64) -> Watermark {
+/// A watermark.
+pub(crate) const fn at(ms: i64) -> Watermark {
     Watermark(EventTime(ms))
-}
-
-#[test]
-fn a_window_fires_when_the_watermark_reaches_its_last_instant() {
-    let (mut operator, seen) = windows(&context(0, 1), 10);
-    operator
-        .push(&mut timed(&[(1, 3), (1, 9), (1, 10)]))
-        .unwrap();
-    operator.watermark(at(8)).unwrap();
-    assert_eq!(*seen.lock().unwrap(), [Seen::Watermark(8)]);
-    operator.watermark(at(9)).unwrap();
-    assert_eq!(
-        seen.lock().unwrap()[1..],
-        [Seen::Record((0, 1, 2), Some(9)), Seen::Watermark(9)]
-    );
-    operator.watermark(Watermark::MAX).unwrap();
-    assert_eq!(seen.lock().unwrap()[3], Seen::Record((10, 1, 1), Some(19)));
-}
-
-#[test]
-fn windows_before_the_epoch_are_aligned_to_it() {
-    let windows = TumblingWindows::of(Duration::from_millis(10));
-    for (time, start) in [(-1, -10), (-10, -10), (-11, -20), (0, 0)] {
-        assert_eq!(
-            windows.window_of(EventTime(time)).start,
-            EventTime(start),
-            "{time}"
-        );
-    }
-}
-
-#[test]
-fn the_ends_of_time_do_not_overflow() {
-    let (mut operator, seen) = windows(&context(0, 1), 1000);
-    operator
-        .push(&mut timed(&[(1, i64::MIN), (2, i64::MAX)]))
-        .unwrap();
-    operator.watermark(Watermark::MAX).unwrap();
-    let records = seen
-        .lock()
-        .unwrap()
-        .iter()
-        .filter(|seen| matches!(seen, Seen::Record(..)))
-        .count();
-    assert_eq!(records, 2);
-}
-
-#[test]
-fn a_record_behind_the_watermark_still_counts_while_its_window_is_open() {
-    let context = context(0, 1);
-    let (mut operator, seen) = windows(&context, 10);
-    operator.watermark(at(5)).unwrap();
-    operator.push(&mut timed(&[(1, 2)])).unwrap();
-    operator.watermark(at(9)).unwrap();
-    operator.push(&mut timed(&[(1, 9)])).unwrap();
-    operator.watermark(Watermark::MAX).unwrap();
-    assert!(
-        seen.lock()
-            .unwrap()
-            .contains(&Seen::Record((0, 1, 1), Some(9)))
-    );
-    assert_eq!(context.metrics.snapshot().late_records_dropped, 1);
-}
-
-#[test]
-fn a_record_of_a_key_group_that_another_subtask_owns_is_an_error() {
-    let (mut operator, _) = windows(&context(0, 128), 10);
-    let all: Vec<_> = (0..1000).map(|key| (key, 0)).collect();
-    let error = operator.push(&mut timed(&all)).unwrap_err().into_cause();
-    assert_eq!(error.operator.as_deref(), Some("operator"));
-    assert!(error.message.contains("another subtask owns"), "{error}");
 }
 
 proptest! {

@@ -205,7 +205,7 @@ proptest! {
             for part in seen.split_mut(|seen| !matches!(seen, Seen::Record(..))) {
                 part.sort_by_key(|seen| match seen {
                     Seen::Record(_, time) => *time,
-                    Seen::Watermark(_) | Seen::End => None,
+                    Seen::Watermark(_) | Seen::Idle(_) | Seen::End => None,
                 });
             }
         }

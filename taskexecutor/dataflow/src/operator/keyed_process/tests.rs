@@ -109,7 +109,7 @@ fn records(seen: &Seens<Dump>) -> Vec<Dump> {
     seen.into_iter()
         .filter_map(|seen| match seen {
             Seen::Record(dump, _) => Some(dump),
-            Seen::Watermark(_) | Seen::End => None,
+            Seen::Watermark(_) | Seen::Idle(_) | Seen::End => None,
         })
         .collect()
 }
