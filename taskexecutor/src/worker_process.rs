@@ -19,6 +19,10 @@ use tokio::sync::Notify;
 use self::last_words::LastWords;
 use crate::{memory, program};
 
+/// mimalloc, the allocator of jobs, takes memory by the gibibyte and asks for all of it at once unless told not to: more than the limit
+/// on a worker's data (`memory.rs`) has room for.
+const EAGER_COMMIT: &str = "MIMALLOC_ARENA_EAGER_COMMIT";
+
 /// Why a worker's process does not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
@@ -85,6 +89,11 @@ impl WorkerProcess {
         let mut child = Command::new(&path)
             .args(&program.args)
             .env(MODE_VARIABLE, WORKER_MODE)
+            .envs(
+                std::env::var_os(EAGER_COMMIT)
+                    .is_none()
+                    .then_some((EAGER_COMMIT, "0")),
+            )
             .stdin(Stdio::piped())
             .stdout(output)
             .stderr(error_log)
