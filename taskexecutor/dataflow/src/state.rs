@@ -32,7 +32,7 @@ mod keyed;
 mod list;
 mod map;
 mod operator;
-mod table;
+pub(crate) mod table;
 mod ttl;
 mod value;
 

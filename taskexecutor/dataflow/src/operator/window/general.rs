@@ -8,7 +8,7 @@ use spindle_common::time::{EventTime, Watermark};
 
 use super::function::{WindowContext, WindowFunction, WindowOutput};
 use super::late::LateRecords;
-use super::open::{KeySlots, Open, Wake, Wakes, clock};
+use super::open::{Open, Wake, Wakes, clock};
 use super::trigger::{Trigger, TriggerResult};
 use super::{TimeWindow, WindowSpec, WindowTime, Windows};
 use crate::attribution::attribute;
@@ -21,6 +21,7 @@ use crate::operator::OperatorContext;
 use crate::operator::aggregate::AggregateFunction;
 use crate::operator::groups::Groups;
 use crate::record::{Key, Record};
+use crate::state::table::SlotTable;
 use crate::task::TaskError;
 use now::{Now, fixed};
 
@@ -28,7 +29,7 @@ use now::{Now, fixed};
 type OpenWindows<A, S> = Vec<Open<A, S>>;
 
 /// The keys of each key group, with their windows.
-type KeyedWindows<K, A, S> = Groups<KeySlots<K, OpenWindows<A, S>>>;
+type KeyedWindows<K, A, S> = Groups<SlotTable<K, OpenWindows<A, S>>>;
 
 /// The functions that the program gave.
 struct Functions<A, W, Tr> {
@@ -121,7 +122,7 @@ where
         self.places.clear();
         for (index, &hash) in hashes.iter().enumerate() {
             let group = self.groups.place(hash).map_err(|e| e.of(&self.name))?;
-            let place = self.groups.at(group).place(hash, keys.get(index));
+            let (place, _) = self.groups.at(group).slot(hash, keys.get(index));
             self.places.push((group as u32, place));
         }
         for (index, (record, timestamp)) in batch.drain().enumerate() {
@@ -258,7 +259,7 @@ where
         let by = WindowTime::Processing;
         for group in 0..self.group_count {
             let slots = self.groups.at(group);
-            for place in 0..slots.places() {
+            for place in 0..slots.slots() {
                 let Some((key, windows)) = slots.get(place) else {
                     continue;
                 };

@@ -9,81 +9,8 @@
 
 use std::collections::BTreeMap;
 
-use hashbrown::HashTable;
-
 use super::trigger::Timers;
 use super::{TimeWindow, WindowTime};
-
-/// Keys of one key group, each at a place that stays until it is removed.
-pub(super) struct KeySlots<K, V> {
-    index: HashTable<u32>,
-    slots: Vec<Option<KeySlot<K, V>>>,
-    free: Vec<u32>,
-}
-
-struct KeySlot<K, V> {
-    hash: u64,
-    key: K,
-    value: V,
-}
-
-impl<K, V> Default for KeySlots<K, V> {
-    fn default() -> Self {
-        Self {
-            index: HashTable::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
-        }
-    }
-}
-
-impl<K: Eq + Clone, V: Default> KeySlots<K, V> {
-    /// The place of a key, which is made if it is not there.
-    pub(super) fn place(&mut self, hash: u64, key: &K) -> u32 {
-        let Self { index, slots, free } = self;
-        let same = |place: &u32| {
-            let slot = &slots[*place as usize];
-            slot.as_ref()
-                .is_some_and(|slot| slot.hash == hash && slot.key == *key)
-        };
-        if let Some(&place) = index.find(hash, same) {
-            return place;
-        }
-        let place = free.pop().unwrap_or_else(|| {
-            slots.push(None);
-            u32::try_from(slots.len() - 1).expect("a key group holds less than 2^32 keys")
-        });
-        slots[place as usize] = Some(KeySlot {
-            hash,
-            key: key.clone(),
-            value: V::default(),
-        });
-        let hash_of = |other: &u32| slots[*other as usize].as_ref().map_or(0, |slot| slot.hash);
-        index.insert_unique(hash, place, hash_of);
-        place
-    }
-
-    /// What is at a place, if there still is something.
-    pub(super) fn get(&mut self, place: u32) -> Option<(&K, &mut V)> {
-        let slot = self.slots.get_mut(place as usize)?.as_mut()?;
-        Some((&slot.key, &mut slot.value))
-    }
-
-    /// Number of places: some may be empty.
-    pub(super) const fn places(&self) -> u32 {
-        self.slots.len() as u32
-    }
-
-    pub(super) fn remove(&mut self, place: u32) {
-        let Some(slot) = self.slots[place as usize].take() else {
-            return;
-        };
-        if let Ok(entry) = self.index.find_entry(slot.hash, |other| *other == place) {
-            entry.remove();
-        }
-        self.free.push(place);
-    }
-}
 
 /// A window of a key.
 pub(super) struct Open<A, S> {
