@@ -200,7 +200,7 @@ fn records_larger_than_a_buffer_cross_an_exchange() {
 #[test]
 fn late_records_are_dropped_and_counted() {
     let mut harness = Harness::new(1);
-    // The source hands on batches of 1024: what comes behind the first batch's watermark is late.
+    // Two batches of the source go ahead: what comes behind their watermark is late.
     let ahead = (0..1024).map(|_| ("a".to_owned(), 1000, 1));
     let late = (0..3).map(|_| ("a".to_owned(), 5, 1));
     windowed(&mut harness, ahead.chain(late).collect(), 10, 0);
