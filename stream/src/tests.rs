@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use spindle_common::job_graph::Partitioning;
 
 use crate::testing::{Finished, Harness};
-use crate::{ByteSize, EventTime, Fold, SlotProfile, Tumbling, WatermarkStrategy};
+use crate::{ByteSize, Count, EventTime, Fold, Session, SlotProfile, Tumbling, WatermarkStrategy};
 
 type Event = (String, i64, i64);
 
@@ -390,5 +390,31 @@ proptest! {
         let mut expected: Vec<u64> = (0..count).map(|n| n / keys + 1).collect();
         expected.sort_unstable();
         prop_assert_eq!(sorted::<u64>(&harness.run().unwrap(), "counts"), expected);
+    }
+}
+
+#[test]
+fn windows_of_processing_time_fire_at_the_end_before_event_time_is_over() {
+    for gap in [false, true] {
+        let mut harness = Harness::new(2);
+        let keyed = harness.env().generate(10, |n| n).key_by(|n| n % 3);
+        let hour = Duration::from_secs(3600);
+        let counts = if gap {
+            keyed
+                .window(Session::with_gap(hour).on_processing_time())
+                .aggregate(Count)
+        } else {
+            keyed
+                .window(Tumbling::of(hour).on_processing_time())
+                .aggregate(Count)
+        };
+        // The end of event time is a window of event time's last chance.
+        counts
+            .key_by(|_| ())
+            .window(Tumbling::of(hour))
+            .reduce(|a, b| a + b)
+            .collect("sum");
+        let sum: u64 = harness.run().unwrap().collected::<u64>("sum").iter().sum();
+        assert_eq!(sum, 10);
     }
 }

@@ -5,7 +5,8 @@
 //! key by key with the state and the timers of their trigger. [`window_operator`] chooses when a task is built.
 //!
 //! A window of processing time fires once its last millisecond is over. At the end of input, each timer of processing time that still
-//! waits fires a last time, so that nothing that was gathered is lost.
+//! waits fires a last time, so that nothing that was gathered is lost: before the last watermark goes on, behind which whoever goes by
+//! event time would not look at it any more.
 
 mod aligned;
 mod assign;

@@ -219,8 +219,11 @@ where
     fn watermark(&mut self, watermark: Watermark) -> Result<(), TaskError> {
         if watermark > self.watermark {
             self.watermark = watermark;
-            if self.time == WindowTime::Event {
-                self.fire(watermark.0.0)?;
+            match self.time {
+                WindowTime::Event => self.fire(watermark.0.0)?,
+                // Behind the last watermark nobody would wait for it.
+                WindowTime::Processing if watermark == Watermark::MAX => self.fire(i64::MAX)?,
+                WindowTime::Processing => {}
             }
         }
         self.out.downstream().watermark(watermark)

@@ -414,6 +414,12 @@ where
                 attribute(&name, || self.advance(WindowTime::Event, watermark.0.0))?;
                 self.out.hand_on()?;
             }
+            if watermark == Watermark::MAX {
+                // Behind the last watermark nobody would wait for it.
+                let name = Arc::clone(&self.name);
+                attribute(&name, || self.fire_waiting())?;
+                self.out.hand_on()?;
+            }
         }
         self.out.downstream().watermark(watermark)
     }
