@@ -55,6 +55,18 @@ enum Case {
     NexmarkQ1,
     /// Bids for some auctions.
     NexmarkQ2,
+    /// What persons of some cities sell, by a join without windows.
+    NexmarkQ3,
+    /// Average closing prices, by a join with timers.
+    NexmarkQ4,
+    /// The auctions with the most bids, in sliding windows.
+    NexmarkQ5,
+    /// The highest bids, in tumbling windows.
+    NexmarkQ7,
+    /// New persons who sell, by a join in tumbling windows.
+    NexmarkQ8,
+    /// Bids of each bidder, in session windows.
+    NexmarkQ11,
 }
 
 fn main() -> ExitCode {
@@ -68,9 +80,15 @@ fn main() -> ExitCode {
         Case::Window => cases::window(env, args.records, &watch),
         Case::Exchange => cases::exchange(env, args.records, &watch),
         Case::ExchangeRows => cases::exchange_rows(env, args.records, &watch),
-        Case::NexmarkQ0 => queries::q0(env, args.records, &watch),
-        Case::NexmarkQ1 => queries::q1(env, args.records, &watch),
-        Case::NexmarkQ2 => queries::q2(env, args.records, &watch),
+        Case::NexmarkQ0 => queries::run(env, args.records, &watch, queries::q0),
+        Case::NexmarkQ1 => queries::run(env, args.records, &watch, queries::q1),
+        Case::NexmarkQ2 => queries::run(env, args.records, &watch, queries::q2),
+        Case::NexmarkQ3 => queries::run(env, args.records, &watch, queries::q3),
+        Case::NexmarkQ4 => queries::run(env, args.records, &watch, queries::q4),
+        Case::NexmarkQ5 => queries::run(env, args.records, &watch, queries::q5),
+        Case::NexmarkQ7 => queries::run(env, args.records, &watch, queries::q7),
+        Case::NexmarkQ8 => queries::run(env, args.records, &watch, queries::q8),
+        Case::NexmarkQ11 => queries::run(env, args.records, &watch, queries::q11),
         Case::Latency | Case::NexmarkEvents => {}
     };
     let ran = match args.case {
@@ -84,7 +102,13 @@ fn main() -> ExitCode {
         | Case::Window
         | Case::NexmarkQ0
         | Case::NexmarkQ1
-        | Case::NexmarkQ2 => embedded(job, args.parallelism),
+        | Case::NexmarkQ2
+        | Case::NexmarkQ3
+        | Case::NexmarkQ4
+        | Case::NexmarkQ5
+        | Case::NexmarkQ7
+        | Case::NexmarkQ8
+        | Case::NexmarkQ11 => embedded(job, args.parallelism),
     };
     let ran = ran.and_then(|()| watch.read(args.records));
     done(ran.and_then(|took| match args.case.expected(args.records) {
@@ -108,7 +132,16 @@ impl Case {
             Self::NexmarkQ1 if records.is_multiple_of(nexmark::ROUND) => {
                 Some(records / nexmark::ROUND * nexmark::BIDS)
             }
-            Self::Window | Self::Latency | Self::NexmarkQ1 | Self::NexmarkQ2 => None,
+            Self::Window
+            | Self::Latency
+            | Self::NexmarkQ1
+            | Self::NexmarkQ2
+            | Self::NexmarkQ3
+            | Self::NexmarkQ4
+            | Self::NexmarkQ5
+            | Self::NexmarkQ7
+            | Self::NexmarkQ8
+            | Self::NexmarkQ11 => None,
         }
     }
 }

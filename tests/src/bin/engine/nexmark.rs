@@ -80,7 +80,7 @@ pub(crate) struct Auction {
 }
 
 /// What somebody offers for something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Bid {
     pub(crate) auction: u64,
     pub(crate) bidder: u64,
