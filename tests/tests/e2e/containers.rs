@@ -7,20 +7,7 @@ use spindle_tests::hadoop::hadoop;
 use spindle_tests::spindle::{Attached, spindle};
 
 use super::sessions::{Session, job_id};
-use super::{LIMIT, trial, user};
-
-/// What a session answers through YARN's proxy, to its owner.
-fn proxied(session: &Session, path: &str) -> (u16, String) {
-    let (web, application) = (hadoop().web(), &session.application);
-    let url = format!("{web}/proxy/{application}{path}?user.name={}", user());
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .build()
-        .into();
-    let mut answer = agent.get(&url).call().expect("the proxy answers");
-    let text = answer.body_mut().read_to_string().unwrap();
-    (answer.status().as_u16(), text)
-}
+use super::{LIMIT, proxied, trial};
 
 #[test]
 fn task_managers_tell_of_their_logs_and_threads_and_slots_are_cut_as_groups_say() {
@@ -41,7 +28,7 @@ fn task_managers_tell_of_their_logs_and_threads_and_slots_are_cut_as_groups_say(
     let job = job_id(&mut client);
     client.wait_state("RUNNING", LIMIT);
     let get = |path: &str| -> Value {
-        let (status, text) = proxied(&session, path);
+        let (status, text) = proxied(&session.application, path);
         assert_eq!(status, 200, "{path}: {text}");
         serde_json::from_str(&text).unwrap()
     };
@@ -73,15 +60,21 @@ fn task_managers_tell_of_their_logs_and_threads_and_slots_are_cut_as_groups_say(
     for name in ["taskexecutor.log", "taskexecutor.out", &worker] {
         assert!(names.contains(&name), "{name} is not in {names:?}");
     }
-    let (status, log) = proxied(&session, &format!("/taskmanagers/{id}/log"));
+    let (status, log) = proxied(&session.application, &format!("/taskmanagers/{id}/log"));
     assert!(
         status == 200 && log.contains("worker said hello"),
         "{status} {log}"
     );
-    let (status, _) = proxied(&session, &format!("/taskmanagers/{id}/logs/{worker}"));
+    let (status, _) = proxied(
+        &session.application,
+        &format!("/taskmanagers/{id}/logs/{worker}"),
+    );
     assert_eq!(status, 200);
     for name in ["..%2Fcontainer_tokens", "nothing.log"] {
-        let (status, text) = proxied(&session, &format!("/taskmanagers/{id}/logs/{name}"));
+        let (status, text) = proxied(
+            &session.application,
+            &format!("/taskmanagers/{id}/logs/{name}"),
+        );
         assert!((400..500).contains(&status), "{name}: {status} {text}");
     }
     let dump = get(&format!("/taskmanagers/{id}/thread-dump"));

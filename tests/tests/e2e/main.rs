@@ -7,6 +7,7 @@
 
 mod containers;
 mod doors;
+mod engine;
 mod faults;
 mod flights;
 mod labels;
@@ -47,6 +48,19 @@ fn fresh(name: &str) -> String {
         std::process::id(),
         COUNTER.fetch_add(1, Ordering::Relaxed)
     )
+}
+
+/// What an application's master answers through YARN's proxy, to its owner.
+fn proxied(application: &str, path: &str) -> (u16, String) {
+    let web = hadoop().web();
+    let url = format!("{web}/proxy/{application}{path}?user.name={}", user());
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .build()
+        .into();
+    let mut answer = agent.get(&url).call().expect("the proxy answers");
+    let text = answer.body_mut().read_to_string().unwrap();
+    (answer.status().as_u16(), text)
 }
 
 /// The user that the tests run as.
