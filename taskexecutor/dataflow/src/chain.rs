@@ -114,6 +114,14 @@ impl Chain {
         Ok(())
     }
 
+    /// Lets go what waits, as nothing follows for now that would fill its buffers.
+    fn pause(&mut self, first: &mut dyn Control) -> Result<(), TaskError> {
+        match self.flusher.due.take() {
+            Some(_) => first.flush(),
+            None => Ok(()),
+        }
+    }
+
     /// When [`Self::keep_time`] has something to do next.
     fn due(&self, first: &mut dyn Control) -> Option<MonoTime> {
         let timer = first.deadline().map(|deadline| {

@@ -72,7 +72,8 @@ impl<T> Task for SourceTask<T> {
         let status = attribute(&self.name, || self.reader.read(&mut self.batch))
             .map_err(|error| error.of(&self.name))?;
         self.count();
-        if !self.batch.is_empty() {
+        let read = !self.batch.is_empty();
+        if read {
             self.first.push(&mut self.batch)?;
             self.chain.touch();
         } else {
@@ -82,6 +83,10 @@ impl<T> Task for SourceTask<T> {
         match status {
             SourceStatus::More => {
                 self.chain.keep_time(&mut *self.first)?;
+                if !read {
+                    // The reader waits the longer the longer it has nothing: what is there does not wait with it.
+                    self.chain.pause(&mut *self.first)?;
+                }
                 Ok(Step::Continue)
             }
             SourceStatus::EndOfInput => {

@@ -294,3 +294,37 @@ fn a_sources_error_bears_its_name() {
     let cause = task.step().unwrap_err().into_cause();
     assert_eq!(cause.to_string(), "operator `countdown` seven is no number");
 }
+
+/// A record, and nothing twice, again and again.
+struct Now(u64);
+
+impl SourceReader<u64> for Now {
+    fn read(&mut self, out: &mut Batch<u64>) -> Result<SourceStatus, OperatorError> {
+        if self.0.is_multiple_of(3) {
+            out.push(self.0, None);
+        }
+        self.0 += 1;
+        Ok(SourceStatus::More)
+    }
+}
+
+#[test]
+fn a_source_that_has_nothing_more_for_now_lets_go_what_waits() {
+    let (first, log) = scribe(false);
+    let mut task = SourceTask::new(
+        Arc::from("now and then"),
+        Box::new(Now(0)),
+        first,
+        Arc::default(),
+        Clock::new(|| MonoTime::ZERO, || EventTime(0)),
+        Duration::from_secs(3600),
+    );
+    let mut after = |steps| {
+        run(&mut task, steps);
+        std::mem::take(&mut *log.lock().unwrap())
+    };
+    assert_eq!(after(1), ["records [0]"]);
+    assert_eq!(after(1), ["flush"]);
+    assert_eq!(after(1), Vec::<String>::new());
+    assert_eq!(after(3), ["records [3]", "flush"]);
+}
