@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -20,11 +21,15 @@ use spindle_cluster::{Clock, ClusterDriver, ControlPlane};
 use spindle_common::execution::{ExecutionState, JobStatus};
 use spindle_common::gateway::TaskMetricsSnapshot;
 use spindle_common::id::{ExecutionAttemptId, JobId, JobVertexId, NodeName, ResourceId};
-use spindle_common::job_graph::{JobGraph, JobVertex, OperatorDescriptor, OperatorKind};
-use spindle_common::resource::{ByteSize, ResourceProfile};
+use spindle_common::job_graph::{
+    DEFAULT_SLOT_SHARING_GROUP, JobGraph, JobVertex, OperatorDescriptor, OperatorKind,
+};
+use spindle_common::resource::{ByteSize, ResourceProfile, SlotProfile};
 use spindle_common::time::MonoTime;
 use spindle_jobmanager::machine::{Machine, Outbox};
-use spindle_jobmanager::message::{Effect, Input, JobView, TaskManagerView, TaskView, View};
+use spindle_jobmanager::message::{
+    ConnectionId, Effect, Input, JobView, TaskManagerView, TaskView, View,
+};
 use spindle_rpc::Secret;
 use tower::ServiceExt;
 
@@ -57,6 +62,7 @@ impl ControlPlane for Fixture {
             }],
             splits: Vec::new(),
             staging: Vec::new(),
+            slot_sharing_group: DEFAULT_SLOT_SHARING_GROUP.to_owned(),
         };
         let task = TaskView {
             execution: ExecutionAttemptId {
@@ -68,13 +74,16 @@ impl ControlPlane for Fixture {
             resource: Some(ResourceId::new("container_1")),
             timestamps: BTreeMap::from([(ExecutionState::Running, MonoTime::from_millis(5000))]),
             metrics: TaskMetricsSnapshot::default(),
+            load: None,
+            collected: Vec::new(),
         };
         let job = JobView {
-            graph: JobGraph {
+            graph: Arc::new(JobGraph {
                 name: "count".to_owned(),
                 vertices: vec![vertex],
                 edges: Vec::new(),
-            },
+                slot_profiles: BTreeMap::new(),
+            }),
             status: JobStatus::Running,
             timestamps: BTreeMap::from([(JobStatus::Running, MonoTime::from_millis(3000))]),
             started: MonoTime::from_millis(2000),
@@ -83,14 +92,18 @@ impl ControlPlane for Fixture {
             cause: None,
             waiting_for: None,
             tasks: vec![task],
+            past: Arc::default(),
             collected: BTreeMap::new(),
         };
         let manager = TaskManagerView {
+            connection: ConnectionId(0),
             node: NodeName::new("n1:4000"),
             host: "n1".to_owned(),
             pid: 42,
             slots: 1,
             free_slots: 0,
+            total: SlotProfile::new(1.0, ByteSize::from_mib(480)),
+            free: SlotProfile::new(0.0, ByteSize::from_mib(0)),
             profile: ResourceProfile {
                 memory: ByteSize::from_mib(512),
                 vcores: 1,
@@ -101,7 +114,7 @@ impl ControlPlane for Fixture {
             worker_resident_bytes: 1,
         };
         View {
-            jobs: BTreeMap::from([(JobId::from_bytes([1; 16]), job)]),
+            jobs: BTreeMap::from([(JobId::from_bytes([1; 16]), Arc::new(job))]),
             task_managers: BTreeMap::from([(ResourceId::new("container_1"), manager)]),
             ..View::default()
         }
