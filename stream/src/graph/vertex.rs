@@ -186,6 +186,7 @@ fn operator(node: &ChainNode, task: &TaskContext, sides: SideOutputs) -> Operato
         max_parallelism: task.max_parallelism,
         metrics: Arc::clone(&task.metrics),
         clock: task.clock.clone(),
+        mailbox: task.mailbox.clone(),
         sides,
     }
 }

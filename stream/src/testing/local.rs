@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Barrier};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Barrier, OnceLock};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use spindle_common::execution::{FailureCause, FailureClass};
@@ -14,6 +15,7 @@ use spindle_common::time::{EventTime, MonoTime};
 use spindle_dataflow::chain::Clock;
 use spindle_dataflow::channel::{Buffer, GateEvent, InputGate, ResultPartition};
 use spindle_dataflow::current_operator;
+use spindle_dataflow::mailbox::{Mailbox, Signals};
 use spindle_dataflow::task::{Dataflow, Step, TaskContext, TaskError, TaskFactory, TaskMetrics};
 
 use super::Finished;
@@ -21,14 +23,45 @@ use super::Finished;
 /// Buffers that wait for one consumer on one edge, for each producer.
 const CREDIT: usize = 8;
 
-/// How long a consumer waits before it looks whether another task failed.
+/// How long a task waits before it looks whether another task failed.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// What the thread of one task waits on. Who changes its condition wakes it after that.
+struct Waker {
+    thread: OnceLock<Thread>,
+    mail: AtomicBool,
+    /// Whether any task failed.
+    failed: Arc<AtomicBool>,
+}
+
+impl Waker {
+    fn unpark(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+impl Signals for Waker {
+    fn is_cancelled(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    fn wake(&self) {
+        self.mail.store(true, Ordering::SeqCst);
+        self.unpark();
+    }
+
+    fn park(&self, limit: Option<Duration>) {
+        thread::park_timeout(limit.map_or(LOOK, |limit| limit.min(LOOK)));
+    }
+}
 
 struct QueueGate {
     channels: usize,
     queue: Receiver<(usize, Buffer)>,
     clock: Clock,
-    failed: Arc<AtomicBool>,
+    waker: Arc<Waker>,
 }
 
 impl InputGate for QueueGate {
@@ -38,27 +71,28 @@ impl InputGate for QueueGate {
 
     fn next(&mut self, until: Option<MonoTime>) -> Result<GateEvent, TaskError> {
         loop {
-            let left = until.map(|until| until.since(self.clock.now()));
-            match self
-                .queue
-                .recv_timeout(left.map_or(LOOK, |left| left.min(LOOK)))
-            {
-                Ok((channel, buffer)) => return Ok(GateEvent::Buffer(channel, buffer)),
-                Err(RecvTimeoutError::Disconnected) => return Err(TaskError::Cancelled),
-                Err(RecvTimeoutError::Timeout) if self.failed.load(Ordering::Relaxed) => {
-                    return Err(TaskError::Cancelled);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            if left.is_some_and(|left| left <= LOOK) {
+            if self.waker.mail.swap(false, Ordering::SeqCst) {
                 return Ok(GateEvent::Woken);
             }
+            match self.queue.try_recv() {
+                Ok((channel, buffer)) => return Ok(GateEvent::Buffer(channel, buffer)),
+                Err(TryRecvError::Disconnected) => return Err(TaskError::Cancelled),
+                Err(TryRecvError::Empty) if self.waker.is_cancelled() => {
+                    return Err(TaskError::Cancelled);
+                }
+                Err(TryRecvError::Empty) => {}
+            }
+            let left = until.map(|until| until.since(self.clock.now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(GateEvent::Woken);
+            }
+            self.waker.park(left);
         }
     }
 }
 
-/// The number of a channel at its consumer, and the way there.
-type ToConsumer = (usize, SyncSender<(usize, Buffer)>);
+/// The number of a channel at its consumer, the way there, and what wakes it.
+type ToConsumer = (usize, SyncSender<(usize, Buffer)>, Arc<Waker>);
 
 struct QueuePartition {
     consumers: Vec<ToConsumer>,
@@ -70,10 +104,22 @@ impl ResultPartition for QueuePartition {
     }
 
     fn emit(&mut self, subpartition: usize, buffer: Buffer) -> Result<(), TaskError> {
-        let (channel, consumer) = &self.consumers[subpartition];
+        let (channel, consumer, waker) = &self.consumers[subpartition];
         consumer
             .send((*channel, buffer))
-            .map_err(|_| TaskError::Cancelled)
+            .map_err(|_| TaskError::Cancelled)?;
+        waker.unpark();
+        Ok(())
+    }
+}
+
+impl Drop for QueuePartition {
+    fn drop(&mut self) {
+        // A consumer that has nothing more to expect is to see it.
+        for (_, consumer, waker) in self.consumers.drain(..) {
+            drop(consumer);
+            waker.unpark();
+        }
     }
 }
 
@@ -81,6 +127,7 @@ struct Subtask {
     vertex: usize,
     factory: Arc<dyn TaskFactory>,
     context: TaskContext,
+    waker: Arc<Waker>,
 }
 
 /// Runs a dataflow to its end: a thread for each subtask, and, when all have read and written all, the commits.
@@ -136,7 +183,9 @@ fn execute(subtask: Subtask, failed: &AtomicBool, all_read: &Barrier) -> Result<
         vertex,
         factory,
         context,
+        waker,
     } = subtask;
+    let _ = waker.thread.set(thread::current());
     let run = guard(move || {
         let mut task = factory.build(context)?;
         loop {
@@ -202,7 +251,7 @@ fn deploy(dataflow: &Dataflow, failed: &Arc<AtomicBool>) -> Vec<Subtask> {
     // By edge and producer: the channels to its consumers, in their order.
     let mut senders: HashMap<(*const JobEdge, u32), Vec<ToConsumer>> = HashMap::new();
     for (at, vertex) in graph.vertices.iter().enumerate() {
-        let context = |subtask: u32| TaskContext {
+        let context = |subtask: u32, waker: &Arc<Waker>| TaskContext {
             job: JobId::from_bytes([0; 16]),
             execution: ExecutionAttemptId {
                 vertex: vertex.id,
@@ -222,11 +271,20 @@ fn deploy(dataflow: &Dataflow, failed: &Arc<AtomicBool>) -> Vec<Subtask> {
             metrics: Arc::default(),
             buffer_timeout: Duration::from_millis(100),
             clock: clock.clone(),
+            mailbox: Mailbox::new(Arc::clone(waker) as _),
         };
-        let of = |subtask| Subtask {
-            vertex: at,
-            factory: Arc::clone(&dataflow.factories[at]),
-            context: context(subtask),
+        let of = |subtask| {
+            let waker = Arc::new(Waker {
+                thread: OnceLock::new(),
+                mail: AtomicBool::new(false),
+                failed: Arc::clone(failed),
+            });
+            Subtask {
+                vertex: at,
+                factory: Arc::clone(&dataflow.factories[at]),
+                context: context(subtask, &waker),
+                waker,
+            }
         };
         subtasks.push((0..vertex.parallelism).map(of).collect());
     }
@@ -252,22 +310,23 @@ fn deploy(dataflow: &Dataflow, failed: &Arc<AtomicBool>) -> Vec<Subtask> {
             let channels: Vec<usize> = sources.iter().map(|(_, from)| from.len()).collect();
             let all = channels.iter().sum();
             let (sender, queue) = sync_channel(CREDIT * all);
-            let context = &mut subtasks[target][consumer as usize].context;
+            let Subtask { context, waker, .. } = &mut subtasks[target][consumer as usize];
             context.channels = channels;
             context.gate = Some(Box::new(QueueGate {
                 channels: all,
                 queue,
                 clock: clock.clone(),
-                failed: Arc::clone(failed),
+                waker: Arc::clone(waker),
             }));
             let mut channel = 0;
             for (edge, (_, from)) in inputs.iter().zip(sources) {
                 for producer in from {
                     let at = (std::ptr::from_ref(*edge), producer);
-                    senders
-                        .entry(at)
-                        .or_default()
-                        .push((channel, sender.clone()));
+                    senders.entry(at).or_default().push((
+                        channel,
+                        sender.clone(),
+                        Arc::clone(waker),
+                    ));
                     channel += 1;
                 }
             }

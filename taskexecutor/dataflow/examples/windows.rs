@@ -14,6 +14,7 @@ use spindle_dataflow::batch::{BATCH_RECORDS, Batch};
 use spindle_dataflow::chain::Clock;
 use spindle_dataflow::collector::{Collector, Control, SideOutputs};
 use spindle_dataflow::key::ByValue;
+use spindle_dataflow::mailbox::Mailbox;
 use spindle_dataflow::operator::{
     AggregateFunction, Count, EndOfWindow, OperatorContext, Results, SessionWindows,
     SlidingWindows, TimeWindow, ToList, TumblingWindows, WindowSpec, Windows, window_operator,
@@ -44,6 +45,7 @@ fn context() -> OperatorContext {
         max_parallelism: 128,
         metrics: Arc::default(),
         clock: Clock::new(|| MonoTime::ZERO, || EventTime(0)),
+        mailbox: Mailbox::default(),
         sides: SideOutputs::default(),
     }
 }

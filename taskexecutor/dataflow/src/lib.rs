@@ -12,6 +12,7 @@ pub mod collector;
 pub mod connector;
 pub mod exchange;
 pub mod key;
+pub mod mailbox;
 pub mod operator;
 pub mod record;
 pub mod state;

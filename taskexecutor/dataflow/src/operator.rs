@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::chain::Clock;
 use crate::collector::SideOutputs;
+use crate::mailbox::Mailbox;
 use crate::task::TaskMetrics;
 
 mod aggregate;
@@ -63,6 +64,8 @@ pub struct OperatorContext {
     pub metrics: Arc<TaskMetrics>,
     /// The clocks.
     pub clock: Clock,
+    /// How the task's thread is reached from outside.
+    pub mailbox: Mailbox,
     /// Where it puts what is not its main output.
     pub sides: SideOutputs,
 }

@@ -11,6 +11,7 @@ use spindle_common::job_graph::{JobGraph, SourceSplit};
 
 use crate::chain::Clock;
 use crate::channel::{InputGate, ResultPartition};
+use crate::mailbox::Mailbox;
 
 pub use crate::task_time::{TaskTime, TimeTotals, Waiting};
 
@@ -56,6 +57,8 @@ pub struct TaskContext {
     pub buffer_timeout: Duration,
     /// The clocks.
     pub clock: Clock,
+    /// How the task's thread is reached from outside.
+    pub mailbox: Mailbox,
 }
 
 /// A task that runs. It is made and run by one thread.

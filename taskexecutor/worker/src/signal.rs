@@ -3,7 +3,9 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::{self, Thread};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use spindle_dataflow::mailbox::Signals;
 
 const CANCEL: u8 = 1;
 const COMMIT: u8 = 2;
@@ -72,6 +74,24 @@ impl Signal {
                     thread::park_timeout(left);
                 }
             }
+        }
+    }
+}
+
+impl Signals for Signal {
+    fn is_cancelled(&self) -> bool {
+        Self::is_cancelled(self)
+    }
+
+    fn wake(&self) {
+        // A gate that was about to wait sees the mail; one that waits is woken to see it.
+        self.flags.fetch_or(MAIL, Ordering::SeqCst);
+        Self::wake(self);
+    }
+
+    fn park(&self, limit: Option<Duration>) {
+        if !Self::is_cancelled(self) {
+            Self::park(self, limit.map(|limit| Instant::now() + limit));
         }
     }
 }

@@ -11,6 +11,7 @@ use spindle_common::id::ExecutionAttemptId;
 use spindle_common::time::{EventTime, MonoTime};
 use spindle_dataflow::chain::Clock;
 use spindle_dataflow::channel::{InputGate, ResultPartition};
+use spindle_dataflow::mailbox::Mailbox;
 use spindle_dataflow::task::{Dataflow, TaskContext, TaskFactory, TaskMetrics};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -230,6 +231,7 @@ impl Inner {
             metrics: Arc::clone(&metrics),
             buffer_timeout: self.config.buffer_timeout,
             clock: clock(epoch),
+            mailbox: Mailbox::new(Arc::clone(&signal) as _),
         };
         let registry = Arc::clone(self.exchange.registry());
         let thread = TaskThread {

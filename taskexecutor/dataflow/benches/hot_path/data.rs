@@ -7,6 +7,7 @@ use spindle_common::time::{EventTime, MonoTime};
 use spindle_dataflow::batch::{BATCH_RECORDS, Batch};
 use spindle_dataflow::chain::Clock;
 use spindle_dataflow::collector::{Collector, Control, SideOutputs};
+use spindle_dataflow::mailbox::Mailbox;
 use spindle_dataflow::operator::OperatorContext;
 use spindle_dataflow::task::TaskError;
 
@@ -59,6 +60,7 @@ pub(crate) fn context() -> OperatorContext {
         max_parallelism: 128,
         metrics: Arc::default(),
         clock: Clock::new(|| MonoTime::ZERO, || EventTime(0)),
+        mailbox: Mailbox::default(),
         sides: SideOutputs::default(),
     }
 }

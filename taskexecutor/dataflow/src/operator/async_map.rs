@@ -3,12 +3,13 @@
 //! ```text
 //! in flight, in order of arrival:   request · request (answered) · watermark · request · …
 //! ```
-//! Requests run on whatever drives them ([`AsyncDriver`]), beside the task's thread, and leave their answers where the task takes them: when it
-//! has something to do anyway, when it has to wait because as many requests are in flight as may be, and at the end of input.
+//! Requests run on whatever drives them ([`AsyncDriver`]), beside the task's thread. They leave their answers where the task takes them, and wake
+//! it: from its gate, from its wait for room because as many requests are in flight as may be, or from that at the end of input.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use spindle_common::time::{EventTime, Watermark};
@@ -18,16 +19,14 @@ use crate::batch::Batch;
 use crate::chain::Clock;
 use crate::collector::{Collector, Control, Output};
 use crate::connector::OperatorError;
+use crate::mailbox::Mailbox;
 use crate::operator::OperatorContext;
-use crate::task::TaskError;
+use crate::task::{TaskError, TaskMetrics, Waiting};
 
 #[cfg(test)]
 mod tests;
 
-/// How often the answers are looked at while nothing else happens. A task's thread cannot be woken by an answer.
-const LOOK_MS: i64 = 1;
-
-/// How long a full operator waits at once before it lets what is downstream go, in case the task was told to stop.
+/// How long the operator waits before it lets go what it handed on, which nobody else does while it waits.
 const WAIT: Duration = Duration::from_millis(50);
 
 /// Runs requests beside the task's thread.
@@ -57,13 +56,34 @@ pub enum AnswerOrder {
 /// Answers that the task has not taken yet.
 struct Answers<U> {
     came: Mutex<Vec<(u64, Answer<U>)>>,
-    some: Condvar,
+    /// Whether there are some: changed under the lock, read without it.
+    some: AtomicBool,
+    mailbox: Mailbox,
 }
 
 impl<U> Answers<U> {
     fn lock(&self) -> MutexGuard<'_, Vec<(u64, Answer<U>)>> {
         // Nothing panics while it holds the lock.
         self.came.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leave(&self, number: u64, answer: Answer<U>) {
+        let mut came = self.lock();
+        came.push((number, answer));
+        // Whoever left the first of several wakes the task.
+        let first = !self.some.swap(true, Ordering::SeqCst);
+        drop(came);
+        if first {
+            self.mailbox.wake();
+        }
+    }
+
+    fn take(&self, taken: &mut Vec<(u64, Answer<U>)>) {
+        if self.some.load(Ordering::SeqCst) {
+            let mut came = self.lock();
+            std::mem::swap(&mut *came, taken);
+            self.some.store(false, Ordering::SeqCst);
+        }
     }
 }
 
@@ -85,8 +105,7 @@ impl<U> Drop for Answering<U> {
         let answer = self.answer.take();
         let answer =
             answer.unwrap_or_else(|| Err("the request panicked or was dropped".to_owned()));
-        self.answers.lock().push((self.number, answer));
-        self.answers.some.notify_one();
+        self.answers.leave(self.number, answer);
     }
 }
 
@@ -119,9 +138,8 @@ pub struct AsyncMap<T, U> {
     fences: VecDeque<u64>,
     /// Requests whose answers were not handed on.
     requests: usize,
-    /// When answers were last looked for.
-    looked: EventTime,
     clock: Clock,
+    metrics: Arc<TaskMetrics>,
     out: Output<U>,
 }
 
@@ -137,7 +155,8 @@ impl<T: 'static, U: Send + 'static> AsyncMap<T, U> {
     ) -> Self {
         let answers = Answers {
             came: Mutex::new(Vec::new()),
-            some: Condvar::new(),
+            some: AtomicBool::new(false),
+            mailbox: context.mailbox.clone(),
         };
         Self {
             name: Arc::clone(&context.name),
@@ -151,8 +170,8 @@ impl<T: 'static, U: Send + 'static> AsyncMap<T, U> {
             front: 0,
             fences: VecDeque::new(),
             requests: 0,
-            looked: EventTime::MIN,
             clock: context.clock.clone(),
+            metrics: Arc::clone(&context.metrics),
             out: Output::new(next),
         }
     }
@@ -173,24 +192,30 @@ impl<T: 'static, U: Send + 'static> AsyncMap<T, U> {
 
     /// Takes the answers that came, and hands on what may go.
     fn take(&mut self) -> Result<(), TaskError> {
-        std::mem::swap(&mut *self.answers.lock(), &mut self.taken);
+        self.answers.take(&mut self.taken);
         self.answered()
     }
 
     /// Waits for answers, and takes them.
-    fn wait(&mut self) -> Result<(), TaskError> {
+    fn wait(&mut self, waiting: Waiting) -> Result<(), TaskError> {
+        let mailbox = &self.answers.mailbox;
+        let mut until = Some(self.clock.now() + WAIT);
         loop {
-            let mut came = self.answers.lock();
-            if came.is_empty() {
-                let waited = self.answers.some.wait_timeout(came, WAIT);
-                came = waited.unwrap_or_else(PoisonError::into_inner).0;
-            }
-            std::mem::swap(&mut *came, &mut self.taken);
-            drop(came);
-            if self.taken.is_empty() {
-                self.out.flush()?;
-            } else {
+            self.answers.take(&mut self.taken);
+            if !self.taken.is_empty() {
                 return self.answered();
+            }
+            // What the last answers made does not wait for others.
+            self.out.hand_on()?;
+            if mailbox.is_cancelled() {
+                return Err(TaskError::Cancelled);
+            }
+            let left = until.map(|until| until.since(self.clock.now()));
+            if left == Some(Duration::ZERO) {
+                self.out.flush()?;
+                until = None;
+            } else {
+                self.metrics.time.wait(waiting, || mailbox.park(left));
             }
         }
     }
@@ -272,7 +297,6 @@ impl<T: 'static, U: Send + 'static> AsyncMap<T, U> {
     }
 
     fn look(&mut self) -> Result<(), TaskError> {
-        self.looked = self.clock.processing_time();
         let name = Arc::clone(&self.name);
         attribute(&name, || self.take())
     }
@@ -299,8 +323,9 @@ impl<T: 'static, U: Send + 'static> Control for AsyncMap<T, U> {
     }
 
     fn deadline(&mut self) -> Option<EventTime> {
-        let look =
-            (!self.in_flight.is_empty()).then(|| EventTime(self.looked.0.saturating_add(LOOK_MS)));
+        // Answers that came are to be looked at now.
+        let look = self.answers.some.load(Ordering::SeqCst);
+        let look = look.then_some(EventTime::MIN);
         let downstream = self.out.downstream().deadline();
         [look, downstream].into_iter().flatten().min()
     }
@@ -315,7 +340,7 @@ impl<T: 'static, U: Send + 'static> Control for AsyncMap<T, U> {
         attribute(&name, || {
             self.take()?;
             while !self.in_flight.is_empty() {
-                self.wait()?;
+                self.wait(Waiting::Input)?;
             }
             Ok(())
         })?;
@@ -329,7 +354,7 @@ impl<T: 'static, U: Send + 'static> Collector<T> for AsyncMap<T, U> {
         attribute(&name, || {
             for (record, timestamp) in batch.drain() {
                 while self.requests >= self.capacity {
-                    self.wait()?;
+                    self.wait(Waiting::Output)?;
                 }
                 self.ask(record, timestamp);
             }

@@ -10,6 +10,7 @@ use crate::batch::{BATCH_RECORDS, Batch};
 use crate::collector::{Collector, Control};
 use crate::connector::{OperatorError, Sink};
 use crate::key::ByValue;
+use crate::mailbox::Mailbox;
 use crate::task::TaskError;
 
 /// What an operator handed on.
@@ -70,6 +71,7 @@ pub(crate) fn context(subtask: u32, parallelism: u32) -> OperatorContext {
         max_parallelism: 128,
         metrics: Arc::default(),
         clock: Clock::new(|| MonoTime::ZERO, || EventTime(0)),
+        mailbox: Mailbox::default(),
         sides: SideOutputs::default(),
     }
 }

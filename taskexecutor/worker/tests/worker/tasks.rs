@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use spindle_common::execution::{ExecutionState, FailureClass};
 use spindle_common::gateway::ToWorker;
 use spindle_common::id::{ExecutionAttemptId, JobVertexId};
+use spindle_dataflow::channel::GateEvent;
 use spindle_dataflow::task::{Step, Task, TaskContext, TaskError, TaskFactory};
 
-use crate::support::{Host, Make, Sum, dataflow, producer};
+use crate::support::{Host, Make, Sum, consumer, dataflow, producer};
 
 /// A task that does these things.
 struct Script {
@@ -155,6 +156,73 @@ async fn a_task_of_another_program_is_refused() {
 #[tokio::test]
 async fn user_code_that_is_busy_is_cancelled_between_two_steps() {
     let mut host = run(Script::factory(|| Ok(Step::Continue), &Arc::default()));
+    host.state(producer(0), ExecutionState::Running).await;
+    host.cancel(producer(0));
+    host.state(producer(0), ExecutionState::Canceled).await;
+}
+
+#[tokio::test]
+async fn what_runs_beside_a_task_wakes_it_at_its_gate() {
+    let (send, receive) = std::sync::mpsc::channel();
+    let factory = Arc::new(Make(move |context: TaskContext| {
+        send.send(context.mailbox.clone()).unwrap();
+        Ok(Box::new(AtGate(context)) as Box<dyn Task>)
+    }));
+    let mut host = Host::start(&dataflow(Sum::factory(|| {}), factory));
+    // The producer is not there yet.
+    host.consume(0, &[&host]);
+    host.state(consumer(0), ExecutionState::Running).await;
+    let mailbox = receive.recv().unwrap();
+    assert!(!mailbox.is_cancelled());
+    mailbox.wake();
+    host.state(consumer(0), ExecutionState::Finished).await;
+}
+
+/// Ends when its gate says that there is mail.
+struct AtGate(TaskContext);
+
+impl Task for AtGate {
+    fn step(&mut self) -> Result<Step, TaskError> {
+        let gate = self.0.gate.as_mut().unwrap();
+        match gate.next(None)? {
+            GateEvent::Woken => Ok(Step::Finished),
+            GateEvent::Buffer(..) => Ok(Step::Continue),
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), TaskError> {
+        Ok(())
+    }
+
+    fn take_collected(&mut self) -> Vec<(String, Vec<u8>)> {
+        Vec::new()
+    }
+}
+
+/// Waits by itself, for nothing.
+struct ByItself(TaskContext);
+
+impl Task for ByItself {
+    fn step(&mut self) -> Result<Step, TaskError> {
+        while !self.0.mailbox.is_cancelled() {
+            self.0.mailbox.park(None);
+        }
+        Err(TaskError::Cancelled)
+    }
+
+    fn commit(&mut self) -> Result<(), TaskError> {
+        Ok(())
+    }
+
+    fn take_collected(&mut self) -> Vec<(String, Vec<u8>)> {
+        Vec::new()
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_waits_by_itself_is_cancelled_at_once() {
+    let make = |context| Ok(Box::new(ByItself(context)) as Box<dyn Task>);
+    let mut host = run(Arc::new(Make(make)));
     host.state(producer(0), ExecutionState::Running).await;
     host.cancel(producer(0));
     host.state(producer(0), ExecutionState::Canceled).await;

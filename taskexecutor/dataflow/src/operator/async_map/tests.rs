@@ -1,10 +1,13 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Sender, TryRecvError, channel};
 use std::task::{Context, Poll, Waker};
 
 use proptest::prelude::*;
 
+use spindle_common::time::MonoTime;
+
 use super::*;
+use crate::mailbox::Signals;
 use crate::operator::tests::{Seen, Seens, at, context, tape};
 
 fn finish(mut request: Request) {
@@ -134,8 +137,9 @@ fn unordered_answers_overtake_each_other_but_no_watermark() {
     hand.finish(3);
     operator.flush().unwrap();
     assert_eq!(taken(&seen), [Seen::Record(20, None)]);
-    assert!(operator.deadline().is_some());
+    assert_eq!(operator.deadline(), None);
     hand.finish(0);
+    assert_eq!(operator.deadline(), Some(EventTime::MIN));
     operator.flush().unwrap();
     let rest = [
         Seen::Record(10, None),
@@ -164,6 +168,112 @@ fn a_request_without_answer_fails_the_task_with_the_operators_name() {
         let cause = operator.flush().unwrap_err().into_cause();
         assert_eq!(cause.to_string(), expected);
     }
+}
+
+/// Counts; the task is told to stop, or gets an answer, while it waits the third time.
+struct Counting {
+    hand: Arc<Hand>,
+    woken: AtomicUsize,
+    parked: AtomicUsize,
+    now: AtomicUsize,
+    cancels: bool,
+}
+
+impl Signals for Counting {
+    fn is_cancelled(&self) -> bool {
+        self.cancels && self.parked.load(Ordering::SeqCst) == 3
+    }
+
+    fn wake(&self) {
+        self.woken.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn park(&self, limit: Option<Duration>) {
+        // The first two times it is woken for no reason, the second when it has waited for long.
+        let parked = self.parked.fetch_add(1, Ordering::SeqCst) + 1;
+        let expected = [Some(WAIT), Some(WAIT - Duration::from_millis(20)), None];
+        assert_eq!(limit, expected[parked - 1]);
+        self.now.fetch_add(parked * 20, Ordering::SeqCst);
+        if parked == 3 && !self.cancels {
+            self.hand.finish(0);
+        }
+    }
+}
+
+#[test]
+fn a_full_operator_waits_for_an_answer_or_for_being_told_to_stop() {
+    for cancels in [false, true] {
+        let hand = Arc::new(Hand::default());
+        let signals = Arc::new(Counting {
+            hand: Arc::clone(&hand),
+            woken: AtomicUsize::new(0),
+            parked: AtomicUsize::new(0),
+            now: AtomicUsize::new(0),
+            cancels,
+        });
+        let time = Arc::clone(&signals);
+        let clock = Clock::new(
+            move || MonoTime::from_millis(time.now.load(Ordering::SeqCst) as u64),
+            || EventTime(0),
+        );
+        let metrics = Arc::new(TaskMetrics::timed(clock.clone()));
+        metrics.time.begin();
+        let context = OperatorContext {
+            clock,
+            metrics: Arc::clone(&metrics),
+            mailbox: Mailbox::new(Arc::clone(&signals) as _),
+            ..context(0, 1)
+        };
+        let ask: Arc<Ask<u64, u64>> = Arc::new(|n| Box::pin(std::future::ready(Ok(n))));
+        let (next, seen) = tape();
+        let mut operator = AsyncMap::new(&context, ask, hand, AnswerOrder::Ordered, 1, next);
+        let result = operator.push(&mut Batch::from(vec![1, 2]));
+        assert_eq!(signals.parked.load(Ordering::SeqCst), 3);
+        assert_eq!(metrics.snapshot().backpressured_ms, 20 + 40 + 60);
+        if cancels {
+            assert!(matches!(result, Err(TaskError::Cancelled)), "{result:?}");
+        } else {
+            result.unwrap();
+            assert_eq!(taken(&seen), [Seen::Record(1, None)]);
+        }
+    }
+}
+
+#[test]
+fn the_first_answer_that_nobody_took_wakes_the_task() {
+    struct Woken(AtomicUsize);
+
+    impl Signals for Woken {
+        fn is_cancelled(&self) -> bool {
+            false
+        }
+
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn park(&self, _: Option<Duration>) {}
+    }
+
+    let hand = Arc::new(Hand::default());
+    let woken = Arc::new(Woken(AtomicUsize::new(0)));
+    let context = OperatorContext {
+        mailbox: Mailbox::new(Arc::clone(&woken) as _),
+        ..context(0, 1)
+    };
+    let ask: Arc<Ask<u64, u64>> = Arc::new(|n| Box::pin(std::future::ready(Ok(n))));
+    let (next, seen) = tape();
+    let driver = Arc::clone(&hand);
+    let mut operator = AsyncMap::new(&context, ask, driver, AnswerOrder::Ordered, 5, next);
+    operator.push(&mut Batch::from(vec![1, 2, 3])).unwrap();
+    hand.finish(0);
+    hand.finish(1);
+    assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+    operator.processing_time(EventTime(0)).unwrap();
+    assert_eq!(taken(&seen).len(), 2);
+    assert_eq!(operator.deadline(), None);
+    hand.finish(2);
+    assert_eq!(woken.0.load(Ordering::SeqCst), 2);
 }
 
 proptest! {
