@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn a_marked_executable_of_this_machine_is_a_job() {
-        assert_eq!(inspect(&elf(here(), 3, &marked("1"))), Ok(()));
+        let version = PROTOCOL_VERSION.to_string();
+        assert_eq!(inspect(&elf(here(), 3, &marked(&version))), Ok(()));
     }
 
     #[test]

@@ -1,7 +1,42 @@
 //! What a source and a sink have to be for the API: planned once, then made anew for each subtask.
+//!
+//! A sink of a program's own:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//! use spindle_stream::connector::{Batch, OperatorError, Sink, SinkFactory};
+//! use spindle_stream::context::SinkContext;
+//!
+//! struct Total(Arc<AtomicU64>);
+//!
+//! impl SinkFactory<u64> for Total {
+//!     fn sink(&self, _: SinkContext) -> Result<Box<dyn Sink<u64>>, OperatorError> {
+//!         Ok(Box::new(Self(Arc::clone(&self.0))))
+//!     }
+//! }
+//!
+//! impl Sink<u64> for Total {
+//!     fn write(&mut self, batch: &mut Batch<u64>) -> Result<(), OperatorError> {
+//!         self.0.fetch_add(batch.records.iter().sum(), Ordering::Relaxed);
+//!         Ok(())
+//!     }
+//!
+//!     fn finish(&mut self) -> Result<bool, OperatorError> {
+//!         Ok(false)
+//!     }
+//! }
+//!
+//! let total = Arc::new(AtomicU64::new(0));
+//! let mut harness = spindle_stream::testing::Harness::new(2);
+//! harness.env().generate(5, |n| n).sink_to(Total(Arc::clone(&total)));
+//! harness.run().unwrap();
+//! assert_eq!(total.load(Ordering::Relaxed), 10);
+//! ```
 
-use spindle_common::job_graph::SourceSplit;
-use spindle_dataflow::connector::{OperatorError, Sink, SourceReader};
+pub use spindle_common::job_graph::SourceSplit;
+pub use spindle_dataflow::batch::{BATCH_RECORDS, Batch};
+pub use spindle_dataflow::connector::{OperatorError, Sink, SourceReader, SourceStatus};
 
 use crate::context::{PlanContext, PlanError, SinkContext, SourceContext};
 

@@ -17,6 +17,7 @@ use spindle_dataflow::collector::{Collector, SideOutputs};
 use spindle_dataflow::connector::{OperatorError, Sink, SourceReader, SourceStatus};
 use spindle_dataflow::exchange::{Encoder, Event, ExchangeWriter, Forward, HashPartitioner};
 use spindle_dataflow::key::{ByRef, ByValue, KeySelector};
+use spindle_dataflow::mailbox::Mailbox;
 use spindle_dataflow::operator::{
     AssignTimestamps, Count, EndOfWindow, OperatorContext, Results, RunningAggregate, Scan,
     SinkOperator, SlidingWindows, TimeWindow, TumblingWindows, WatermarkStrategy, WindowSpec,
@@ -160,6 +161,7 @@ fn context() -> OperatorContext {
         metrics: Arc::default(),
         clock: clock(),
         sides: SideOutputs::default(),
+        mailbox: Mailbox::default(),
     }
 }
 
