@@ -98,14 +98,14 @@ pub(crate) enum Job {
         watermarks: Watermarks,
     },
     Step {
-        input: Box<Job>,
+        input: Box<Self>,
         step: Step,
         place: Place,
     },
     Meet {
-        first: Box<Job>,
+        first: Box<Self>,
         /// None: the first, read twice.
-        second: Option<Box<Job>>,
+        second: Option<Box<Self>>,
         meeting: Meeting,
         place: Place,
     },

@@ -6,7 +6,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use spindle_common::time::{EventTime, MonoTime, Watermark};
@@ -103,7 +104,7 @@ impl InputGate for Arrived {
 /// Two consumers that have read everything at once.
 struct Read {
     local: bool,
-    records: Arc<Mutex<u64>>,
+    records: Arc<AtomicU64>,
     read: [Option<Buffer>; 2],
 }
 
@@ -113,7 +114,8 @@ impl ResultPartition for Read {
     }
 
     fn emit(&mut self, subpartition: usize, buffer: Buffer) -> Result<(), TaskError> {
-        *self.records.lock().unwrap() += u64::from(buffer.records);
+        self.records
+            .fetch_add(u64::from(buffer.records), Ordering::Relaxed);
         self.read[subpartition] = Some(buffer);
         Ok(())
     }
@@ -131,8 +133,8 @@ impl ResultPartition for Read {
 fn exit<T: Record>(
     local: bool,
     key: impl Fn(&T) -> u64 + Send + Sync + 'static,
-) -> (Box<dyn Collector<T>>, Arc<Mutex<u64>>) {
-    let records = Arc::new(Mutex::new(0));
+) -> (Box<dyn Collector<T>>, Arc<AtomicU64>) {
+    let records = Arc::<AtomicU64>::default();
     let partition = Read {
         local,
         records: Arc::clone(&records),
@@ -174,7 +176,9 @@ fn gate_task<T: Record>(
     let mut encoder = Encoder::default();
     for index in 0..ALL {
         let (record, time) = make(index);
-        encoder.record(&record, time.map(EventTime)).unwrap();
+        encoder
+            .record(&record, time.map(EventTime))
+            .expect("the record encodes");
         if let Some(time) = time
             && index % BATCH_RECORDS as u64 == 0
         {
@@ -241,7 +245,7 @@ impl<T> Sink<T> for Discard {
 /// How often a task asks for memory while it works on the counted records, after as many steps as the others take.
 fn allocations(task: &mut dyn Task, steps: u64) -> u64 {
     let step = |task: &mut dyn Task| {
-        task.step().unwrap();
+        task.step().expect("the task goes on");
     };
     let warm_up = steps * WARM_UP / ALL;
     (0..warm_up).for_each(|_| step(task));
@@ -290,7 +294,9 @@ fn buffers<T: Record>(make: impl Fn(u64) -> (T, Option<i64>)) -> u64 {
     let mut buffers = 0;
     for index in 0..ALL {
         let (record, time) = make(index);
-        encoder.record(&record, time.map(EventTime)).unwrap();
+        encoder
+            .record(&record, time.map(EventTime))
+            .expect("the record encodes");
         if encoder.is_full() {
             encoder.take();
             buffers += 1;
@@ -321,7 +327,7 @@ fn windows_that_fire_between_two_exchanges_take_none_for_a_record() {
         let (next, out) = exit(local, |(key, _, _): &(u64, i64, u64)| *key);
         let mut task = gate_task(timed, windows(kind, next));
         assert_none_per_record(allocations(&mut task, buffers(timed)));
-        assert!(*out.lock().unwrap() >= 5 * KEYS, "{out:?}");
+        assert!(out.load(Ordering::Relaxed) >= 5 * KEYS, "{out:?}");
     }
 }
 
@@ -336,7 +342,7 @@ fn a_source_with_event_times_and_windows_takes_none_for_a_record() {
     );
     let mut task = source_task(event, Box::new(first));
     assert_none_per_record(allocations(&mut task, SOURCE_STEPS));
-    assert!(*out.lock().unwrap() >= 5 * KEYS, "{out:?}");
+    assert!(out.load(Ordering::Relaxed) >= 5 * KEYS, "{out:?}");
 }
 
 /// A word is its own key.
@@ -355,7 +361,7 @@ fn words_that_are_counted_between_two_exchanges_take_none_for_a_record() {
     let mut task = gate_task(|index| (word(index), None), Box::new(first));
     let steps = buffers(|index| (word(index), None));
     assert_none_per_record(allocations(&mut task, steps));
-    assert!(*out.lock().unwrap() > COUNTED, "{out:?}");
+    assert!(out.load(Ordering::Relaxed) > COUNTED, "{out:?}");
 }
 
 /// The word count of the benchmark: the word goes on with its count.

@@ -183,23 +183,33 @@ impl KeyedProcessFunction<u64, Trade, (u64, u64)> for Closing {
                 self.sale.set(ctx, open);
                 ctx.register_event_time_timer(EventTime::from_millis(closes));
             }
-            Trade::Bid { price, time, .. } => match self.sale.get_mut(ctx) {
-                Some(Sale::Open {
-                    closes, highest, ..
-                }) => {
-                    if time <= *closes {
-                        *highest = Some(price).max(*highest);
+            Trade::Bid { price, time, .. } => {
+                let passed = ctx.watermark().0.as_millis() >= time;
+                match self.sale.get_mut(ctx) {
+                    Some(Sale::Open {
+                        closes, highest, ..
+                    }) => {
+                        if time <= *closes {
+                            *highest = Some(price).max(*highest);
+                        }
+                    }
+                    // Its timer is set already. Where this bid is in time, a higher one before it is too.
+                    Some(Sale::Early(bids)) => {
+                        if bids
+                            .last()
+                            .is_none_or(|last| price > last.0 || time < last.1)
+                        {
+                            bids.push((price, time));
+                        }
+                    }
+                    // An auction that began before the bid would be here: it is over.
+                    None if passed => {}
+                    None => {
+                        self.sale.set(ctx, Sale::Early(vec![(price, time)]));
+                        ctx.register_event_time_timer(EventTime::from_millis(time));
                     }
                 }
-                // Its timer is set already.
-                Some(Sale::Early(bids)) => bids.push((price, time)),
-                // An auction that began before the bid would be here: it is over.
-                None if ctx.watermark().0.as_millis() >= time => {}
-                None => {
-                    self.sale.set(ctx, Sale::Early(vec![(price, time)]));
-                    ctx.register_event_time_timer(EventTime::from_millis(time));
-                }
-            },
+            }
         }
         Ok(())
     }
