@@ -28,6 +28,7 @@ pub mod connector;
 pub mod connectors;
 pub mod context;
 mod data_stream;
+mod data_stream_sink;
 mod embedded;
 mod environment;
 mod function;
@@ -48,7 +49,8 @@ pub use connected::{
     BroadcastConnectedStreams, ConnectedStreams, IntervalJoined, KeyedBroadcastConnectedStreams,
     KeyedConnectedStreams,
 };
-pub use data_stream::{DataStream, DataStreamSink};
+pub use data_stream::DataStream;
+pub use data_stream_sink::DataStreamSink;
 pub use environment::StreamEnvironment;
 pub use function::*;
 pub use joined::{Either, JoinedStreams, KeyedJoin, WindowedJoin};
