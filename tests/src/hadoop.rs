@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -151,8 +151,10 @@ impl Hadoop {
             .expect("scripts/local-hadoop can be started")
     }
 
-    /// Puts a local file into HDFS unless one of that name is there.
+    /// Puts a local file into HDFS unless one of that name is there. Tests of one suite that want the same file wait for each other.
     pub fn put(&self, local: &Path, remote: &str) {
+        static ONE_BY_ONE: Mutex<()> = Mutex::new(());
+        let _guard = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.try_fs(&["-test", "-e", remote]).status.success() {
             let parent = remote.rsplit_once('/').map_or("/", |(parent, _)| parent);
             self.fs(&["-mkdir", "-p", parent]);
