@@ -31,6 +31,8 @@ struct Came {
     first: bool,
     row: Row,
     time: i64,
+    /// The watermark at that time.
+    watermark: i64,
 }
 
 proptest! {
@@ -79,13 +81,14 @@ proptest! {
                         for other in came.iter().filter(|other| other.first != first && other.row.0 == key) {
                             let (a, b) = if first { ((row, time), (other.row, other.time)) } else { ((other.row, other.time), (row, time)) };
                             let reach = if other.first { upper_ms } else { -lower_ms };
-                            // A watermark of exactly the last time that a record could be joined at is when it is forgotten.
-                            let kept = other.time + reach.max(0) > watermark;
+                            // A watermark of exactly the last time that a record could be joined at is when it is forgotten; but a
+                            // record that comes at such a watermark stays until the next, as timers that are set for the past do.
+                            let kept = other.time + reach.max(0) > watermark || other.watermark == watermark;
                             if kept && (lower_ms..=upper_ms).contains(&(b.1 - a.1)) {
                                 expected.push(Seen::Record((a.0, b.0), Some(a.1.max(b.1))));
                             }
                         }
-                        came.push(Came { first, row, time });
+                        came.push(Came { first, row, time, watermark });
                     }
                     if first {
                         join.push_first(&mut batch).unwrap();
