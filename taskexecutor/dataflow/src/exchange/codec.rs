@@ -89,8 +89,13 @@ impl Encoder {
     }
 
     /// Has it fill this memory next, if nothing waits.
+    ///
+    /// The memory is written over at once. The core that read it last has its cache lines, and to get them back one by one, as records are
+    /// written, is most of what an exchange costs: a word count at parallelism 2 took 67 ns of CPU a word without this, 62 with it.
     pub fn reuse(&mut self, mut bytes: Vec<u8>) {
         if self.bytes.is_empty() {
+            bytes.clear();
+            bytes.resize(bytes.capacity().min(BUFFER_BYTES), 0);
             bytes.clear();
             self.bytes = bytes;
         }

@@ -3,6 +3,8 @@
 //! Memory freed by another thread than took it is the dearest thing there is in an exchange, so records that own some are
 //! encoded here too ([`moves_as_is`]).
 
+use spindle_common::time::EventTime;
+
 use crate::batch::Batch;
 use crate::exchange::codec::{BUFFER_BYTES, BUFFER_RECORDS, Event};
 
@@ -49,6 +51,36 @@ impl<T> LocalElements<T> {
     #[inline]
     pub(crate) const fn is_full(&self) -> bool {
         self.batch.len() >= Self::RECORDS || self.events.len() >= BUFFER_BYTES / 16
+    }
+
+    /// Adds a record.
+    #[inline]
+    pub(crate) fn push(&mut self, record: &T, timestamp: Option<EventTime>)
+    where
+        T: Clone,
+    {
+        if self.batch.is_empty() {
+            self.claim(record, timestamp);
+        }
+        self.batch.push(record.clone(), timestamp);
+    }
+
+    /// Writes over the memory that the next records will take, for the reason that [`Encoder::reuse`](super::codec::Encoder::reuse)
+    /// gives.
+    fn claim(&mut self, record: &T, timestamp: Option<EventTime>)
+    where
+        T: Clone,
+    {
+        let Batch {
+            records,
+            timestamps,
+        } = &mut self.batch;
+        records.resize(records.capacity().min(Self::RECORDS), record.clone());
+        records.clear();
+        if let Some(timestamp) = timestamp {
+            timestamps.resize(timestamps.capacity().min(Self::RECORDS), timestamp);
+            timestamps.clear();
+        }
     }
 
     pub(crate) fn event(&mut self, event: Event) {

@@ -74,7 +74,7 @@ impl<T: Record> Lane<T> {
         match self {
             Self::Encoded(encoder) => encoder.record(record, timestamp),
             Self::Local(elements) => {
-                elements.batch.push(record.clone(), timestamp);
+                elements.push(record, timestamp);
                 Ok(())
             }
         }

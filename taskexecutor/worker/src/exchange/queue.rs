@@ -251,12 +251,14 @@ impl Queue {
         Taken::Buffer(buffer, more)
     }
 
-    /// The consumer took this many buffers: the producer may send as many more.
+    /// The consumer took this many buffers: the producer may send as many more. One that waits is woken when it has half of its
+    /// credits back: to be woken for each of them costs more than what it is woken for.
     pub(crate) fn grant(&self, credits: u32) {
         let waiting = {
             let mut inner = self.lock();
             inner.available = inner.available.saturating_add(credits).min(inner.credits);
-            inner.waiting.take()
+            let enough = inner.available >= inner.credits.div_ceil(2);
+            inner.waiting.take_if(|_| enough)
         };
         if let Some(signal) = waiting {
             signal.wake();
