@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
+    "checkpoint.proto",
     "task.proto",
     "job_graph.proto",
     "job_manager.proto",

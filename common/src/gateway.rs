@@ -9,9 +9,16 @@
 //!
 //! The end: a task with sinks that has read all its input reports [`ExecutionState::AwaitingCommit`]; when every task of the job
 //! is there or finished, the JobManager sends [`ToTaskExecutor::CommitTask`] to those, which make their output visible and finish.
+//!
+//! A checkpoint: the JobManager has the sources send a barrier ([`ToTaskExecutor::TriggerCheckpoint`]); each task tells what it wrote
+//! at it ([`TaskCheckpointOutcome::Acknowledged`]) or that it could not; when all have, and that is durable, each task is told
+//! ([`ToTaskExecutor::CheckpointComplete`]), and commits what it held back until then.
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::{
+    CheckpointBarrier, CheckpointId, SubtaskCheckpointStats, SubtaskSnapshot, TaskRestore,
+};
 use crate::execution::{ExecutionState, FailureCause};
 use crate::id::{AllocationId, ExecutionAttemptId, FencingToken, JobId, NodeName, ResourceId};
 use crate::job_graph::{ProgramSpec, SourceSplit};
@@ -44,6 +51,8 @@ pub enum ToJobManager {
     },
     /// A task changed its state.
     TaskState(TaskStateUpdate),
+    /// What a task did for a checkpoint.
+    TaskCheckpoint(TaskCheckpoint),
     /// What was asked by [`ToTaskExecutor::Inquire`].
     Inquired {
         /// As in the question.
@@ -90,6 +99,33 @@ pub enum ToTaskExecutor {
         job: JobId,
         /// The task.
         execution: ExecutionAttemptId,
+    },
+    /// To a source's task: send this barrier behind what was read so far.
+    TriggerCheckpoint {
+        /// The job.
+        job: JobId,
+        /// The task.
+        execution: ExecutionAttemptId,
+        /// The barrier.
+        barrier: CheckpointBarrier,
+    },
+    /// A checkpoint that the task has acknowledged is complete and durable.
+    CheckpointComplete {
+        /// The job.
+        job: JobId,
+        /// The task.
+        execution: ExecutionAttemptId,
+        /// Which.
+        checkpoint: CheckpointId,
+    },
+    /// A checkpoint will not be complete: what was begun for it is to be left.
+    CheckpointAborted {
+        /// The job.
+        job: JobId,
+        /// The task.
+        execution: ExecutionAttemptId,
+        /// Which.
+        checkpoint: CheckpointId,
     },
     /// Tell of the process itself, for people: changes nothing.
     Inquire {
@@ -273,6 +309,8 @@ pub struct TaskDeployment {
     pub inputs: Vec<InputGateDescriptor>,
     /// One per edge that the vertex feeds, by ascending edge index.
     pub outputs: Vec<ResultPartitionDescriptor>,
+    /// What it begins with; nothing if absent.
+    pub restore: Option<TaskRestore>,
 }
 
 /// Where a task finds the channels of one of its input edges. Flink: `InputGateDeploymentDescriptor`.
@@ -319,6 +357,36 @@ pub struct TaskStateUpdate {
     pub collected: Vec<(String, Vec<u8>)>,
 }
 
+/// What a task did for a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskCheckpoint {
+    /// The job.
+    pub job: JobId,
+    /// The task.
+    pub execution: ExecutionAttemptId,
+    /// Which checkpoint.
+    pub checkpoint: CheckpointId,
+    /// How it went.
+    pub outcome: TaskCheckpointOutcome,
+}
+
+/// How a task got through a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum TaskCheckpointOutcome {
+    /// Its state is written and durable.
+    Acknowledged {
+        /// Where.
+        snapshot: SubtaskSnapshot,
+        /// How long it took.
+        stats: SubtaskCheckpointStats,
+    },
+    /// It cannot be part of this checkpoint; the task goes on.
+    Declined {
+        /// Why, in words.
+        reason: String,
+    },
+}
+
 /// What a worker tells its TaskExecutor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromWorker {
@@ -326,6 +394,8 @@ pub enum FromWorker {
     Hello(WorkerHello),
     /// A task changed its state.
     TaskState(TaskStateUpdate),
+    /// What a task did for a checkpoint.
+    TaskCheckpoint(TaskCheckpoint),
     /// Counters of the tasks that run or ended since the last report.
     Report(Vec<TaskReport>),
 }
@@ -359,6 +429,27 @@ pub enum ToWorker {
     CommitTask {
         /// The task.
         execution: ExecutionAttemptId,
+    },
+    /// See [`ToTaskExecutor::TriggerCheckpoint`].
+    TriggerCheckpoint {
+        /// The task.
+        execution: ExecutionAttemptId,
+        /// The barrier.
+        barrier: CheckpointBarrier,
+    },
+    /// See [`ToTaskExecutor::CheckpointComplete`].
+    CheckpointComplete {
+        /// The task.
+        execution: ExecutionAttemptId,
+        /// Which.
+        checkpoint: CheckpointId,
+    },
+    /// See [`ToTaskExecutor::CheckpointAborted`].
+    CheckpointAborted {
+        /// The task.
+        execution: ExecutionAttemptId,
+        /// Which.
+        checkpoint: CheckpointId,
     },
     /// End the process: no task is wanted any more.
     ShutDown,

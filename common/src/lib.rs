@@ -3,6 +3,7 @@
 //!
 //! Everything here is plain data and pure functions. This crate may not have a runtime, open a socket or a file, or read a clock.
 
+pub mod checkpoint;
 pub mod config;
 pub mod deployment;
 pub mod execution;
@@ -17,4 +18,4 @@ pub mod time;
 /// Version of the messages between TaskExecutor and worker, and of the plan a job executable writes.
 ///
 /// A job executable built against another version is refused at submission.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;

@@ -232,6 +232,7 @@ impl EmbeddedTaskExecutor {
                 },
                 Some(report) = report => match report {
                     FromWorker::TaskState(update) => said = to_job_manager.send(ToJobManager::TaskState(update)).await,
+                    FromWorker::TaskCheckpoint(done) => said = to_job_manager.send(ToJobManager::TaskCheckpoint(done)).await,
                     FromWorker::Report(tasks) => {
                         let report = TaskExecutorReport { tasks, ..TaskExecutorReport::default() };
                         said = to_job_manager.send(ToJobManager::Heartbeat(report)).await;
@@ -277,6 +278,31 @@ impl EmbeddedTaskExecutor {
             }
             ToTaskExecutor::CommitTask { execution, .. } => {
                 tell(running, ToWorker::CommitTask { execution })
+            }
+            ToTaskExecutor::TriggerCheckpoint {
+                execution, barrier, ..
+            } => tell(running, ToWorker::TriggerCheckpoint { execution, barrier }),
+            ToTaskExecutor::CheckpointComplete {
+                execution,
+                checkpoint,
+                ..
+            } => {
+                let message = ToWorker::CheckpointComplete {
+                    execution,
+                    checkpoint,
+                };
+                tell(running, message);
+            }
+            ToTaskExecutor::CheckpointAborted {
+                execution,
+                checkpoint,
+                ..
+            } => {
+                let message = ToWorker::CheckpointAborted {
+                    execution,
+                    checkpoint,
+                };
+                tell(running, message);
             }
         }
         None

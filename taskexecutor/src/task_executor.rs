@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::gateway::{
-    FromWorker, TaskDeployment, TaskReport, TaskStateUpdate, ToJobManager, ToTaskExecutor, ToWorker,
+    FromWorker, TaskCheckpoint, TaskDeployment, TaskReport, TaskStateUpdate, ToJobManager,
+    ToTaskExecutor, ToWorker,
 };
 use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId};
 use spindle_common::resource::{SlotProfile, TASK_EXECUTOR_MEMORY};
@@ -142,6 +143,33 @@ impl TaskExecutor {
             ToTaskExecutor::CommitTask { job, execution } => {
                 self.tell_ready(job, ToWorker::CommitTask { execution }, out);
             }
+            ToTaskExecutor::TriggerCheckpoint {
+                job,
+                execution,
+                barrier,
+            } => self.tell_ready(job, ToWorker::TriggerCheckpoint { execution, barrier }, out),
+            ToTaskExecutor::CheckpointComplete {
+                job,
+                execution,
+                checkpoint,
+            } => {
+                let message = ToWorker::CheckpointComplete {
+                    execution,
+                    checkpoint,
+                };
+                self.tell_ready(job, message, out);
+            }
+            ToTaskExecutor::CheckpointAborted {
+                job,
+                execution,
+                checkpoint,
+            } => {
+                let message = ToWorker::CheckpointAborted {
+                    execution,
+                    checkpoint,
+                };
+                self.tell_ready(job, message, out);
+            }
             // Its answer is nobody's decision: the shell gives it.
             ToTaskExecutor::Inquire { .. } => {}
             ToTaskExecutor::ShutDown { reason } => {
@@ -218,6 +246,10 @@ impl TaskExecutor {
                 }
             },
             FromWorker::TaskState(update) => self.handle_task_state(job, update, out),
+            FromWorker::TaskCheckpoint(done) => {
+                let done = TaskCheckpoint { job, ..done };
+                out.push(Effect::Tell(ToJobManager::TaskCheckpoint(done)));
+            }
             FromWorker::Report(reports) => {
                 for report in reports {
                     self.reports

@@ -1,6 +1,7 @@
 //! Between the generated types and those of `spindle-common`. Ours to theirs cannot fail; theirs to ours fails on what is
 //! missing or out of range, with the message and the field, and never panics.
 
+mod checkpoint;
 mod inquiry;
 mod job_graph;
 mod job_manager;

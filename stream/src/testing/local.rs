@@ -8,6 +8,9 @@ use std::sync::{Arc, Barrier, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use spindle_common::checkpoint::{
+    CheckpointBarrier, CheckpointId, SubtaskCheckpointStats, SubtaskSnapshot,
+};
 use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::id::{ExecutionAttemptId, JobId};
 use spindle_common::job_graph::JobEdge;
@@ -16,7 +19,9 @@ use spindle_dataflow::chain::Clock;
 use spindle_dataflow::channel::{Buffer, GateEvent, InputGate, ResultPartition};
 use spindle_dataflow::current_operator;
 use spindle_dataflow::mailbox::{Mailbox, Signals};
-use spindle_dataflow::task::{Dataflow, Step, TaskContext, TaskError, TaskFactory, TaskMetrics};
+use spindle_dataflow::task::{
+    Dataflow, SnapshotWriter, Step, TaskContext, TaskError, TaskFactory, TaskMetrics,
+};
 
 use super::Finished;
 
@@ -234,6 +239,21 @@ fn guard<R>(code: impl FnOnce() -> Result<R, TaskError>) -> Result<R, Failure> {
     }
 }
 
+/// Nobody triggers a checkpoint here.
+struct NoSnapshots;
+
+impl SnapshotWriter for NoSnapshots {
+    fn write(
+        &mut self,
+        _: &CheckpointBarrier,
+        _: SubtaskSnapshot<Vec<u8>>,
+        _: SubtaskCheckpointStats,
+    ) {
+    }
+
+    fn decline(&mut self, _: CheckpointId, _: String) {}
+}
+
 fn deploy(dataflow: &Dataflow, failed: &Arc<AtomicBool>) -> Vec<Subtask> {
     let graph = &dataflow.graph;
     let start = Instant::now();
@@ -272,6 +292,8 @@ fn deploy(dataflow: &Dataflow, failed: &Arc<AtomicBool>) -> Vec<Subtask> {
             buffer_timeout: Duration::from_millis(100),
             clock: clock.clone(),
             mailbox: Mailbox::new(Arc::clone(waker) as _),
+            restored: SubtaskSnapshot::default(),
+            snapshots: Box::new(NoSnapshots),
         };
         let of = |subtask| {
             let waker = Arc::new(Waker {

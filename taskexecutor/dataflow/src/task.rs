@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use spindle_common::checkpoint::{
+    CheckpointBarrier, CheckpointId, SubtaskCheckpointStats, SubtaskSnapshot,
+};
 use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::gateway::TaskMetricsSnapshot;
 use spindle_common::id::{ExecutionAttemptId, JobId};
@@ -59,6 +62,35 @@ pub struct TaskContext {
     pub clock: Clock,
     /// How the task's thread is reached from outside.
     pub mailbox: Mailbox,
+    /// What the operators of the chain begin with; empty if they begin with nothing.
+    pub restored: SubtaskSnapshot<Vec<u8>>,
+    /// Where the task puts its state at a barrier.
+    pub snapshots: Box<dyn SnapshotWriter>,
+}
+
+/// Takes what a task writes at a barrier, and writes it to where it is durable, beside the task. It tells the JobManager.
+pub trait SnapshotWriter: Send {
+    /// The state of all operators of the chain at a barrier. Returns at once. Those times in `stats` that the task knows are set.
+    fn write(
+        &mut self,
+        barrier: &CheckpointBarrier,
+        state: SubtaskSnapshot<Vec<u8>>,
+        stats: SubtaskCheckpointStats,
+    );
+
+    /// The task cannot be part of a checkpoint.
+    fn decline(&mut self, checkpoint: CheckpointId, reason: String);
+}
+
+/// What a task is told between two steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskMail {
+    /// To a source: send this barrier behind what was read so far.
+    TriggerCheckpoint(CheckpointBarrier),
+    /// A checkpoint that it has acknowledged is complete: what was held back for it may be made visible.
+    CheckpointComplete(CheckpointId),
+    /// A checkpoint will not be complete.
+    CheckpointAborted(CheckpointId),
 }
 
 /// A task that runs. It is made and run by one thread.
@@ -69,6 +101,15 @@ pub trait Task {
     /// # Errors
     /// What ends the task. A panic of user code is caught by the worker.
     fn step(&mut self) -> Result<Step, TaskError>;
+
+    /// Takes a message that came since the last step, in the order in which they came.
+    ///
+    /// # Errors
+    /// What ends the task.
+    fn handle(&mut self, mail: TaskMail) -> Result<(), TaskError> {
+        let _ = mail;
+        Ok(())
+    }
 
     /// Makes the output visible, after [`Step::AwaitingCommit`]. May be repeated after a crash, by another attempt.
     ///

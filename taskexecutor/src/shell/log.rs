@@ -1,6 +1,6 @@
 //! What of a TaskExecutor's life goes to its log.
 
-use spindle_common::gateway::{FromWorker, ToJobManager, ToTaskExecutor};
+use spindle_common::gateway::{FromWorker, TaskCheckpointOutcome, ToJobManager, ToTaskExecutor};
 
 use crate::task_executor::Input;
 
@@ -24,9 +24,20 @@ pub(super) fn log(input: &Input) {
         Input::JobManager(ToTaskExecutor::ShutDown { reason }) => {
             tracing::info!(reason, "told to shut down")
         }
+        Input::JobManager(ToTaskExecutor::TriggerCheckpoint {
+            execution, barrier, ..
+        }) => {
+            tracing::debug!(%execution, checkpoint_id = %barrier.id, "checkpoint triggered");
+        }
+        Input::JobManager(ToTaskExecutor::CheckpointAborted {
+            execution,
+            checkpoint,
+            ..
+        }) => tracing::debug!(%execution, checkpoint_id = %checkpoint, "checkpoint aborted"),
         Input::JobManager(
             ToTaskExecutor::CancelTask { .. }
             | ToTaskExecutor::CommitTask { .. }
+            | ToTaskExecutor::CheckpointComplete { .. }
             | ToTaskExecutor::Inquire { .. },
         )
         | Input::Memory(_)
@@ -48,6 +59,14 @@ pub(super) fn log(input: &Input) {
             let cause = update.cause.as_ref().map(ToString::to_string);
             tracing::info!(job = %update.job, execution = %update.execution, state = ?update.state, cause, "task");
         }
+        Input::Worker(_, FromWorker::TaskCheckpoint(done)) => match &done.outcome {
+            TaskCheckpointOutcome::Acknowledged { .. } => {
+                tracing::debug!(execution = %done.execution, checkpoint_id = %done.checkpoint, "checkpoint acknowledged");
+            }
+            TaskCheckpointOutcome::Declined { reason } => {
+                tracing::info!(execution = %done.execution, checkpoint_id = %done.checkpoint, reason, "checkpoint declined");
+            }
+        },
         Input::Worker(_, FromWorker::Report(_)) => {}
         Input::WorkerDisconnected(worker, reason) => {
             tracing::info!(worker = worker.0, reason, "stream of a worker ended")
@@ -69,6 +88,7 @@ pub(super) fn log_loss(message: &ToJobManager) {
         | ToJobManager::Heartbeat(_)
         | ToJobManager::OfferSlot { .. }
         | ToJobManager::Inquired { .. }
-        | ToJobManager::TaskState(_) => {}
+        | ToJobManager::TaskState(_)
+        | ToJobManager::TaskCheckpoint(_) => {}
     }
 }

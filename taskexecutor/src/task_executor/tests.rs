@@ -2,8 +2,11 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use spindle_common::PROTOCOL_VERSION;
+use spindle_common::checkpoint::{
+    CheckpointBarrier, CheckpointId, SnapshotKind, SubtaskCheckpointStats, SubtaskSnapshot,
+};
 use spindle_common::execution::ExecutionState;
-use spindle_common::gateway::SlotRequest;
+use spindle_common::gateway::{SlotRequest, TaskCheckpointOutcome};
 use spindle_common::gateway::{TaskMetricsSnapshot, WorkerHello};
 use spindle_common::id::JobVertexId;
 use spindle_common::job_graph::{ProgramArtifact, ProgramSpec};
@@ -135,6 +138,7 @@ impl Story {
             splits: Vec::new(),
             inputs: Vec::new(),
             outputs: Vec::new(),
+            restore: None,
         })))
     }
 
@@ -233,6 +237,56 @@ fn a_slot_is_offered_when_the_worker_is_ready_and_a_second_one_at_once() {
         WorkerId(1),
         "exited with code 0".to_owned(),
     ));
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn checkpoints_are_passed_on_to_the_jobs_worker_and_back() {
+    let checkpoint = CheckpointId(3);
+    let mut story = Story::new(1);
+    story.request(1, 0, 1).hello(1, 1).submit(1, 1);
+    story.job_manager(ToTaskExecutor::TriggerCheckpoint {
+        job: job_id(1),
+        execution: task(),
+        barrier: CheckpointBarrier {
+            id: checkpoint,
+            timestamp_ms: 7,
+            kind: SnapshotKind::Checkpoint,
+            directory: "hdfs:///chk-3".into(),
+        },
+    });
+    let acknowledged = |job| {
+        let done = TaskCheckpoint {
+            job,
+            execution: task(),
+            checkpoint,
+            outcome: TaskCheckpointOutcome::Acknowledged {
+                snapshot: SubtaskSnapshot::default(),
+                stats: SubtaskCheckpointStats::default(),
+            },
+        };
+        Input::Worker(WorkerId(1), FromWorker::TaskCheckpoint(done))
+    };
+    // Whatever a worker says, it speaks for its own job.
+    story.input(acknowledged(job_id(2)));
+    story.job_manager(ToTaskExecutor::CheckpointComplete {
+        job: job_id(1),
+        execution: task(),
+        checkpoint,
+    });
+    story.job_manager(ToTaskExecutor::CheckpointAborted {
+        job: job_id(1),
+        execution: task(),
+        checkpoint: CheckpointId(4),
+    });
+    // Nobody is left to be told, and what a worker of a former lease says is dropped.
+    story.free(1);
+    story.job_manager(ToTaskExecutor::CheckpointComplete {
+        job: job_id(1),
+        execution: task(),
+        checkpoint,
+    });
+    story.input(acknowledged(job_id(1)));
     insta::assert_snapshot!(story.text);
 }
 

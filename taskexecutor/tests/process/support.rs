@@ -179,6 +179,7 @@ impl JobManager {
             splits: Vec::new(),
             inputs: Vec::new(),
             outputs: Vec::new(),
+            restore: None,
         })))
         .await;
         self.state_of(lease.job, state).await

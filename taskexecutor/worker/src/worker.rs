@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use spindle_common::checkpoint::{
+    CheckpointBarrier, CheckpointId, SubtaskCheckpointStats, SubtaskSnapshot,
+};
 use spindle_common::execution::{ExecutionState, FailureCause, FailureClass};
 use spindle_common::gateway::{FromWorker, TaskDeployment, TaskReport, TaskStateUpdate, ToWorker};
 use spindle_common::id::ExecutionAttemptId;
@@ -12,7 +15,7 @@ use spindle_common::time::{EventTime, MonoTime};
 use spindle_dataflow::chain::Clock;
 use spindle_dataflow::channel::{InputGate, ResultPartition};
 use spindle_dataflow::mailbox::Mailbox;
-use spindle_dataflow::task::{Dataflow, TaskContext, TaskFactory, TaskMetrics};
+use spindle_dataflow::task::{Dataflow, SnapshotWriter, TaskContext, TaskFactory, TaskMetrics};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -46,6 +49,21 @@ struct Inner {
 }
 
 type Tasks = HashMap<ExecutionAttemptId, Running>;
+
+/// Without a barrier no task writes.
+struct NoSnapshots;
+
+impl SnapshotWriter for NoSnapshots {
+    fn write(
+        &mut self,
+        _: &CheckpointBarrier,
+        _: SubtaskSnapshot<Vec<u8>>,
+        _: SubtaskCheckpointStats,
+    ) {
+    }
+
+    fn decline(&mut self, _: CheckpointId, _: String) {}
+}
 
 /// A task that has a thread.
 struct Running {
@@ -136,6 +154,10 @@ impl Worker {
                     task.signal.commit();
                 }
             }
+            // Sources do not take barriers yet, so nothing can have been begun for a checkpoint.
+            ToWorker::TriggerCheckpoint { .. }
+            | ToWorker::CheckpointComplete { .. }
+            | ToWorker::CheckpointAborted { .. } => {}
             ToWorker::ShutDown => self.inner.cancel_all(),
         }
     }
@@ -232,6 +254,8 @@ impl Inner {
             buffer_timeout: self.config.buffer_timeout,
             clock: clock(epoch),
             mailbox: Mailbox::new(Arc::clone(&signal) as _),
+            restored: SubtaskSnapshot::default(),
+            snapshots: Box::new(NoSnapshots),
         };
         let registry = Arc::clone(self.exchange.registry());
         let thread = TaskThread {

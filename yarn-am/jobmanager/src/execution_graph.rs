@@ -342,6 +342,7 @@ impl ExecutionGraph {
                         }
                     })
                     .collect(),
+                restore: None,
             }
         };
         self.executions.iter().map(deploy).collect()

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use spindle_common::config::RestartConfig;
 use spindle_common::execution::{ExecutionState, FailureCause, FailureClass, JobStatus};
-use spindle_common::gateway::{TaskMetricsSnapshot, TaskStateUpdate, ToTaskExecutor};
+use spindle_common::gateway::{
+    TaskCheckpoint, TaskMetricsSnapshot, TaskStateUpdate, ToTaskExecutor,
+};
 use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId, ResourceId};
 use spindle_common::job_graph::JobGraph;
 use spindle_common::time::MonoTime;
@@ -44,6 +46,10 @@ pub(crate) enum JobMasterInput {
     TaskState {
         from: ResourceId,
         update: Box<TaskStateUpdate>,
+    },
+    TaskCheckpoint {
+        from: ResourceId,
+        done: Box<TaskCheckpoint>,
     },
     TaskMetrics {
         execution: ExecutionAttemptId,
@@ -388,6 +394,15 @@ impl Machine for JobMaster {
             }
             JobMasterInput::TaskState { from, update } => {
                 self.task_state(now, &from, *update, out);
+            }
+            // No checkpoint is triggered yet.
+            JobMasterInput::TaskCheckpoint { from, done } => {
+                let what = format!(
+                    "checkpoint {} of {} on {from}",
+                    done.checkpoint, done.execution
+                );
+                let stale = Transition::Stale { what };
+                out.push(JobMasterEffect::Transition(stale));
             }
             JobMasterInput::TaskMetrics { execution, metrics } => {
                 if let Some(index) = self.graph.index_of(execution) {

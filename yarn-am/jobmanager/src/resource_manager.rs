@@ -83,6 +83,7 @@ impl ResourceManagerInput {
             Self::TaskExecutor { message, .. } => match **message {
                 ToJobManager::Heartbeat(_)
                 | ToJobManager::TaskState(_)
+                | ToJobManager::TaskCheckpoint(_)
                 | ToJobManager::Inquired { .. } => false,
                 ToJobManager::Register(_)
                 | ToJobManager::OfferSlot { .. }

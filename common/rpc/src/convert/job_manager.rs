@@ -8,6 +8,7 @@ use spindle_common::id::{
     AllocationId, ExecutionAttemptId, FencingToken, JobId, NodeName, ResourceId,
 };
 
+use super::checkpoint::{job_notice_in, job_notice_out, trigger_in, trigger_out};
 use super::inquiry::{inquire_in, inquire_out, inquired_in, inquired_out};
 use super::job_graph::{settings_in, settings_out};
 use super::{ConvertError, Farewell, each, id, nested, not_last, required};
@@ -118,6 +119,7 @@ impl From<ToJobManager> for proto::ToJobManager {
                 cause: Some(cause.into()),
             }),
             ToJobManager::TaskState(update) => ToJobManagerMessage::TaskState(update.into()),
+            ToJobManager::TaskCheckpoint(done) => ToJobManagerMessage::TaskCheckpoint(done.into()),
             ToJobManager::Inquired { inquiry, answer } => {
                 ToJobManagerMessage::Inquired(inquired_out(inquiry, answer))
             }
@@ -155,6 +157,7 @@ impl TryFrom<proto::ToJobManager> for ToJobManager {
                     cause: nested(slot.cause, "SlotUnavailable", "cause")?,
                 },
                 ToJobManagerMessage::TaskState(update) => Self::TaskState(update.try_into()?),
+                ToJobManagerMessage::TaskCheckpoint(done) => Self::TaskCheckpoint(done.try_into()?),
                 ToJobManagerMessage::Inquired(inquired) => {
                     let (inquiry, answer) = inquired_in(inquired)?;
                     Self::Inquired { inquiry, answer }
@@ -247,6 +250,28 @@ impl From<ToTaskExecutor> for proto::ToTaskExecutor {
             ToTaskExecutor::CommitTask { job, execution } => {
                 ToTaskExecutorMessage::CommitTask(job_task_out(job, execution))
             }
+            ToTaskExecutor::TriggerCheckpoint {
+                job,
+                execution,
+                barrier,
+            } => ToTaskExecutorMessage::TriggerCheckpoint(proto::JobTrigger {
+                job: job.to_bytes().to_vec(),
+                trigger: Some(trigger_out(execution, barrier)),
+            }),
+            ToTaskExecutor::CheckpointComplete {
+                job,
+                execution,
+                checkpoint,
+            } => ToTaskExecutorMessage::CheckpointComplete(job_notice_out(
+                job, execution, checkpoint,
+            )),
+            ToTaskExecutor::CheckpointAborted {
+                job,
+                execution,
+                checkpoint,
+            } => {
+                ToTaskExecutorMessage::CheckpointAborted(job_notice_out(job, execution, checkpoint))
+            }
             ToTaskExecutor::Inquire { inquiry, what } => {
                 ToTaskExecutorMessage::Inquire(inquire_out(inquiry, what))
             }
@@ -285,6 +310,32 @@ impl TryFrom<proto::ToTaskExecutor> for ToTaskExecutor {
                 ToTaskExecutorMessage::CommitTask(task) => {
                     let (job, execution) = job_task_in(task)?;
                     Self::CommitTask { job, execution }
+                }
+                ToTaskExecutorMessage::TriggerCheckpoint(message) => {
+                    let job = id(&message.job, JobId::from_bytes, "JobTrigger", "job")?;
+                    let trigger = required(message.trigger, "JobTrigger", "trigger")?;
+                    let (execution, barrier) = trigger_in(trigger)?;
+                    Self::TriggerCheckpoint {
+                        job,
+                        execution,
+                        barrier,
+                    }
+                }
+                ToTaskExecutorMessage::CheckpointComplete(notice) => {
+                    let (job, execution, checkpoint) = job_notice_in(notice)?;
+                    Self::CheckpointComplete {
+                        job,
+                        execution,
+                        checkpoint,
+                    }
+                }
+                ToTaskExecutorMessage::CheckpointAborted(notice) => {
+                    let (job, execution, checkpoint) = job_notice_in(notice)?;
+                    Self::CheckpointAborted {
+                        job,
+                        execution,
+                        checkpoint,
+                    }
                 }
                 ToTaskExecutorMessage::Inquire(inquire) => {
                     let (inquiry, what) = inquire_in(inquire)?;

@@ -265,6 +265,7 @@ impl From<TaskDeployment> for proto::TaskDeployment {
                     consumers: partition.consumers,
                 })
                 .collect(),
+            restore: task.restore.map(Into::into),
         }
     }
 }
@@ -289,6 +290,7 @@ impl TryFrom<proto::TaskDeployment> for TaskDeployment {
                     consumers: partition.consumers,
                 })
                 .collect(),
+            restore: task.restore.map(TryFrom::try_from).transpose()?,
         })
     }
 }

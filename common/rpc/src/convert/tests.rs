@@ -4,14 +4,18 @@ use proptest::collection::{btree_map, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 use prost::Message;
+use spindle_common::checkpoint::CheckpointId;
 use spindle_common::execution::{ExecutionState, FailureCause, FailureClass};
 use spindle_common::gateway::*;
 use spindle_common::id::*;
 use spindle_common::job_graph::*;
 use spindle_common::resource::{ByteSize, SlotProfile};
 
+use self::checkpoints::{barrier, restore, task_checkpoint};
 use crate::job_graph::{decode_plan, decode_submission, encode_plan, encode_submission};
 use crate::proto;
+
+mod checkpoints;
 
 fn text() -> impl Strategy<Value = String> {
     "[a-z:/é ]{0,8}"
@@ -33,6 +37,10 @@ fn execution() -> impl Strategy<Value = ExecutionAttemptId> {
             attempt,
         }
     })
+}
+
+fn checkpoint() -> impl Strategy<Value = CheckpointId> {
+    any::<u64>().prop_map(CheckpointId)
 }
 
 fn allocation() -> impl Strategy<Value = AllocationId> {
@@ -135,9 +143,10 @@ fn deployment() -> impl Strategy<Value = TaskDeployment> {
         vec(split(), 0..3),
         vec(gate, 0..3),
         vec(partition, 0..3),
+        of(restore()),
     )
         .prop_map(
-            |(ids, parallelism, splits, inputs, outputs)| TaskDeployment {
+            |(ids, parallelism, splits, inputs, outputs, restore)| TaskDeployment {
                 job: ids.0,
                 allocation: ids.1,
                 execution: ids.2,
@@ -146,6 +155,7 @@ fn deployment() -> impl Strategy<Value = TaskDeployment> {
                 splits,
                 inputs,
                 outputs,
+                restore,
             },
         )
 }
@@ -283,6 +293,7 @@ fn to_job_manager() -> impl Strategy<Value = ToJobManager> {
             }
         }),
         task_state().prop_map(ToJobManager::TaskState),
+        task_checkpoint().prop_map(ToJobManager::TaskCheckpoint),
         (any::<u64>(), answer())
             .prop_map(|(inquiry, answer)| ToJobManager::Inquired { inquiry, answer }),
         (job(), cause()).prop_map(|(job, cause)| ToJobManager::WorkerLost { job, cause }),
@@ -341,6 +352,27 @@ fn to_task_executor() -> impl Strategy<Value = ToTaskExecutor> {
             .prop_map(|(job, execution)| ToTaskExecutor::CancelTask { job, execution }),
         (job(), execution())
             .prop_map(|(job, execution)| ToTaskExecutor::CommitTask { job, execution }),
+        (job(), execution(), barrier()).prop_map(|(job, execution, barrier)| {
+            ToTaskExecutor::TriggerCheckpoint {
+                job,
+                execution,
+                barrier,
+            }
+        }),
+        (job(), execution(), checkpoint()).prop_map(|(job, execution, checkpoint)| {
+            ToTaskExecutor::CheckpointComplete {
+                job,
+                execution,
+                checkpoint,
+            }
+        }),
+        (job(), execution(), checkpoint()).prop_map(|(job, execution, checkpoint)| {
+            ToTaskExecutor::CheckpointAborted {
+                job,
+                execution,
+                checkpoint,
+            }
+        }),
         (any::<u64>(), inquiry())
             .prop_map(|(inquiry, what)| ToTaskExecutor::Inquire { inquiry, what }),
         text().prop_map(|reason| ToTaskExecutor::ShutDown { reason }),
@@ -364,6 +396,7 @@ fn from_worker() -> impl Strategy<Value = FromWorker> {
     prop_oneof![
         hello.prop_map(FromWorker::Hello),
         task_state().prop_map(FromWorker::TaskState),
+        task_checkpoint().prop_map(FromWorker::TaskCheckpoint),
         vec(task_report(), 0..3).prop_map(FromWorker::Report),
     ]
 }
@@ -373,6 +406,20 @@ fn to_worker() -> impl Strategy<Value = ToWorker> {
         deployment().prop_map(|task| ToWorker::SubmitTask(Box::new(task))),
         execution().prop_map(|execution| ToWorker::CancelTask { execution }),
         execution().prop_map(|execution| ToWorker::CommitTask { execution }),
+        (execution(), barrier())
+            .prop_map(|(execution, barrier)| ToWorker::TriggerCheckpoint { execution, barrier }),
+        (execution(), checkpoint()).prop_map(|(execution, checkpoint)| {
+            ToWorker::CheckpointComplete {
+                execution,
+                checkpoint,
+            }
+        }),
+        (execution(), checkpoint()).prop_map(|(execution, checkpoint)| {
+            ToWorker::CheckpointAborted {
+                execution,
+                checkpoint,
+            }
+        }),
         Just(ToWorker::ShutDown),
     ]
 }

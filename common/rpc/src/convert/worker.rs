@@ -3,6 +3,7 @@
 use spindle_common::gateway::{FromWorker, ToWorker, WorkerHello};
 use spindle_common::id::JobId;
 
+use super::checkpoint::{notice_in, notice_out, trigger_in, trigger_out};
 use super::{ConvertError, Farewell, each, id, not_last, required};
 use crate::proto;
 use crate::proto::from_worker::Message as FromWorkerMessage;
@@ -46,6 +47,7 @@ impl From<FromWorker> for proto::FromWorker {
         let message = match message {
             FromWorker::Hello(hello) => FromWorkerMessage::Hello(hello.into()),
             FromWorker::TaskState(update) => FromWorkerMessage::TaskState(update.into()),
+            FromWorker::TaskCheckpoint(done) => FromWorkerMessage::TaskCheckpoint(done.into()),
             FromWorker::Report(tasks) => FromWorkerMessage::Report(proto::TaskReports {
                 tasks: tasks.into_iter().map(Into::into).collect(),
             }),
@@ -63,6 +65,7 @@ impl TryFrom<proto::FromWorker> for FromWorker {
         Ok(match required(message.message, "FromWorker", "message")? {
             FromWorkerMessage::Hello(hello) => Self::Hello(hello.try_into()?),
             FromWorkerMessage::TaskState(update) => Self::TaskState(update.try_into()?),
+            FromWorkerMessage::TaskCheckpoint(done) => Self::TaskCheckpoint(done.try_into()?),
             FromWorkerMessage::Report(report) => Self::Report(each(report.tasks)?),
             FromWorkerMessage::Farewell(_) => return Err(not_last("FromWorker")),
         })
@@ -86,6 +89,17 @@ impl From<ToWorker> for proto::ToWorker {
             ToWorker::SubmitTask(task) => ToWorkerMessage::SubmitTask((*task).into()),
             ToWorker::CancelTask { execution } => ToWorkerMessage::CancelTask(execution.into()),
             ToWorker::CommitTask { execution } => ToWorkerMessage::CommitTask(execution.into()),
+            ToWorker::TriggerCheckpoint { execution, barrier } => {
+                ToWorkerMessage::TriggerCheckpoint(trigger_out(execution, barrier))
+            }
+            ToWorker::CheckpointComplete {
+                execution,
+                checkpoint,
+            } => ToWorkerMessage::CheckpointComplete(notice_out(execution, checkpoint)),
+            ToWorker::CheckpointAborted {
+                execution,
+                checkpoint,
+            } => ToWorkerMessage::CheckpointAborted(notice_out(execution, checkpoint)),
             ToWorker::ShutDown => ToWorkerMessage::ShutDown(proto::ShutDownWorker {}),
         };
         Self {
@@ -106,6 +120,24 @@ impl TryFrom<proto::ToWorker> for ToWorker {
             ToWorkerMessage::CommitTask(execution) => Self::CommitTask {
                 execution: execution.try_into()?,
             },
+            ToWorkerMessage::TriggerCheckpoint(trigger) => {
+                let (execution, barrier) = trigger_in(trigger)?;
+                Self::TriggerCheckpoint { execution, barrier }
+            }
+            ToWorkerMessage::CheckpointComplete(notice) => {
+                let (execution, checkpoint) = notice_in(notice)?;
+                Self::CheckpointComplete {
+                    execution,
+                    checkpoint,
+                }
+            }
+            ToWorkerMessage::CheckpointAborted(notice) => {
+                let (execution, checkpoint) = notice_in(notice)?;
+                Self::CheckpointAborted {
+                    execution,
+                    checkpoint,
+                }
+            }
             ToWorkerMessage::ShutDown(proto::ShutDownWorker {}) => Self::ShutDown,
         })
     }

@@ -260,6 +260,7 @@ impl Host {
                 splits: Vec::new(),
                 inputs,
                 outputs,
+                restore: None,
             })));
     }
 

@@ -90,6 +90,11 @@ impl ResourceManager {
                 let input = JobMasterInput::TaskState { from, update };
                 out.push(ResourceManagerEffect::ToJob(job, input));
             }
+            ToJobManager::TaskCheckpoint(done) => {
+                let (job, done) = (done.job, Box::new(done));
+                let input = JobMasterInput::TaskCheckpoint { from, done };
+                out.push(ResourceManagerEffect::ToJob(job, input));
+            }
             ToJobManager::Inquired { inquiry, .. } => {
                 out.push(stale(format!("answer {inquiry} of {from}")));
             }

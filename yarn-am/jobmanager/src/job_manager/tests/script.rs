@@ -570,6 +570,25 @@ fn describe_message(message: &ToTaskExecutor) -> String {
         ToTaskExecutor::CommitTask { execution, .. } => {
             format!("CommitTask {}", short(*execution))
         }
+        ToTaskExecutor::TriggerCheckpoint {
+            execution, barrier, ..
+        } => format!(
+            "TriggerCheckpoint {} ({:?}) of {} in {}",
+            barrier.id,
+            barrier.kind,
+            short(*execution),
+            barrier.directory
+        ),
+        ToTaskExecutor::CheckpointComplete {
+            execution,
+            checkpoint,
+            ..
+        } => format!("CheckpointComplete {checkpoint} of {}", short(*execution)),
+        ToTaskExecutor::CheckpointAborted {
+            execution,
+            checkpoint,
+            ..
+        } => format!("CheckpointAborted {checkpoint} of {}", short(*execution)),
         ToTaskExecutor::Inquire { what, .. } => format!("Inquire {what:?}"),
         ToTaskExecutor::ShutDown { reason } => format!("ShutDown: {reason}"),
     }

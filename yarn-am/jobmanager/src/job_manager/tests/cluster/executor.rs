@@ -144,7 +144,14 @@ impl Executor {
                 }
             }
             Some(ToTaskExecutor::ShutDown { .. }) => return true,
-            Some(ToTaskExecutor::Registered { .. } | ToTaskExecutor::Inquire { .. }) | None => {}
+            Some(
+                ToTaskExecutor::Registered { .. }
+                | ToTaskExecutor::TriggerCheckpoint { .. }
+                | ToTaskExecutor::CheckpointComplete { .. }
+                | ToTaskExecutor::CheckpointAborted { .. }
+                | ToTaskExecutor::Inquire { .. },
+            )
+            | None => {}
         }
         false
     }

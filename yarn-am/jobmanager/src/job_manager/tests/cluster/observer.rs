@@ -202,6 +202,7 @@ impl Observer {
             }
             ToJobManager::Register(_)
             | ToJobManager::Heartbeat(_)
+            | ToJobManager::TaskCheckpoint(_)
             | ToJobManager::Inquired { .. } => {}
         }
     }
@@ -281,6 +282,9 @@ impl Observer {
                     | ToTaskExecutor::RequestSlot(_)
                     | ToTaskExecutor::SubmitTask(_)
                     | ToTaskExecutor::CommitTask { .. }
+                    | ToTaskExecutor::TriggerCheckpoint { .. }
+                    | ToTaskExecutor::CheckpointComplete { .. }
+                    | ToTaskExecutor::CheckpointAborted { .. }
                     | ToTaskExecutor::Inquire { .. }
                     | ToTaskExecutor::ShutDown { .. } => {}
                 }
@@ -390,7 +394,11 @@ impl Observer {
                 let used = self.leases.values().any(|l| l.connection == connection);
                 assert!(!used, "a TaskManager is shut down that is in use");
             }
-            ToTaskExecutor::CancelTask { .. } | ToTaskExecutor::Inquire { .. } => {}
+            ToTaskExecutor::CancelTask { .. }
+            | ToTaskExecutor::TriggerCheckpoint { .. }
+            | ToTaskExecutor::CheckpointComplete { .. }
+            | ToTaskExecutor::CheckpointAborted { .. }
+            | ToTaskExecutor::Inquire { .. } => {}
         }
     }
 

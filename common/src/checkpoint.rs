@@ -1,0 +1,174 @@
+//! Snapshots of a job: what is written at a barrier, where it lies, and what a task is restored from.
+//!
+//! A snapshot is a tree: job, operators by uid, subtasks, states, chunks. A chunk is what is redistributed: the entries of one key
+//! group, or those of one subtask for state without a key. What is in a chunk is the state's own business. The leaves of the tree are the
+//! bytes themselves (`B = Vec<u8>`) in a task, and in all messages and metadata say where they are ([`StateHandle`]). Flink: `SubtaskState`, `OperatorState`, `StreamStateHandle`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Number of a checkpoint or savepoint of a job: from 1, ascending, never used twice, whatever restarts in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CheckpointId(pub u64);
+
+impl fmt::Display for CheckpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What travels through all channels of a job between the records that a checkpoint holds and those that it does not. Flink:
+/// `CheckpointBarrier`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointBarrier {
+    /// Which checkpoint.
+    pub id: CheckpointId,
+    /// When it was triggered, in milliseconds since the epoch by the JobManager's clock.
+    pub timestamp_ms: i64,
+    /// What it is for.
+    pub kind: SnapshotKind,
+    /// Directory that the state's files are written into, as a URI. It exists.
+    pub directory: Arc<str>,
+}
+
+/// What a snapshot is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SnapshotKind {
+    /// To restart from after a failure. May refer to files of those before it.
+    Checkpoint,
+    /// Taken for people: holds all that it needs, and nothing else owns it.
+    Savepoint,
+    /// A savepoint after which no task works on: sources end behind the barrier, without a last watermark.
+    StopWithSavepoint,
+    /// The same, with the last watermark before the barrier, so that all windows and timers fire.
+    Drain,
+}
+
+/// Who gets which chunks of a state when the parallelism changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Distribution {
+    /// [`StateChunk::index`] is a key group: whoever owns it.
+    KeyGroup,
+    /// [`StateChunk::index`] is a subtask: its entries are dealt out among all.
+    Split,
+    /// [`StateChunk::index`] is a subtask: each subtask gets the entries of all.
+    Union,
+    /// All subtasks wrote the same, so that any one chunk is enough for each.
+    Broadcast,
+}
+
+/// What one subtask wrote at a barrier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubtaskSnapshot<B = StateHandle> {
+    /// The operators of its chain that have state, upstream first.
+    pub operators: Vec<OperatorSnapshot<B>>,
+}
+
+impl<B> Default for SubtaskSnapshot<B> {
+    fn default() -> Self {
+        Self {
+            operators: Vec::new(),
+        }
+    }
+}
+
+/// The state of one operator: in a [`SubtaskSnapshot`] that of one subtask, in a [`TaskRestore`] all that a subtask needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorSnapshot<B = StateHandle> {
+    /// The operator's uid in the job graph.
+    pub uid: String,
+    /// By name.
+    pub states: Vec<StateSnapshot<B>>,
+}
+
+/// One named state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateSnapshot<B = StateHandle> {
+    /// Unique for the operator.
+    pub name: String,
+    /// How it is redistributed.
+    pub distribution: Distribution,
+    /// What its bytes are: the kind of state and the types in it, as text that is equal exactly if they can be read as each other.
+    pub schema: String,
+    /// Ascending by index.
+    pub chunks: Vec<StateChunk<B>>,
+}
+
+/// What is redistributed as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateChunk<B = StateHandle> {
+    /// The key group, or the subtask that wrote it: as [`StateSnapshot::distribution`] says.
+    pub index: u32,
+    /// Entries in it: keys, or elements of a list.
+    pub entries: u64,
+    /// Its bytes, or where they are.
+    pub content: B,
+}
+
+/// Bytes that a snapshot holds, and how to know that they are those. Flink: `StreamStateHandle`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StateHandle {
+    /// The bytes themselves, as they are small. Flink: `ByteStreamStateHandle`.
+    Inline(Vec<u8>),
+    /// A part of a file.
+    File(FileRange),
+}
+
+/// A part of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRange {
+    /// A URI; or a name without a slash, which is a file in the directory of the snapshot's metadata.
+    pub path: String,
+    /// Where in the file the part begins, in bytes.
+    pub offset: u64,
+    /// Its length, in bytes.
+    pub length: u64,
+    /// CRC-32C of it.
+    pub checksum: u32,
+}
+
+impl StateHandle {
+    /// How many bytes it stands for.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Inline(bytes) => bytes.len() as u64,
+            Self::File(range) => range.length,
+        }
+    }
+
+    /// Whether it stands for none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// How a subtask got through a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SubtaskCheckpointStats {
+    /// From the trigger to the first barrier, in milliseconds by two machines' clocks.
+    pub start_delay_ms: u64,
+    /// From the first barrier to the last.
+    pub alignment_us: u64,
+    /// In which the task's thread did nothing else. Flink: `sync_duration`.
+    pub sync_us: u64,
+    /// In which the state was written beside it. Flink: `async_duration`.
+    pub async_us: u64,
+    /// All bytes that the snapshot refers to.
+    pub state_bytes: u64,
+    /// Those of them that were written for it.
+    pub written_bytes: u64,
+}
+
+/// What a task begins with instead of nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRestore {
+    /// The snapshot that it is from.
+    pub checkpoint: CheckpointId,
+    /// Directory of its metadata, as a URI: relative paths of handles begin there.
+    pub directory: String,
+    /// One per operator of the chain that has state. Of keyed state only the subtask's key groups, of [`Distribution::Split`] and
+    /// [`Distribution::Union`] the chunks of all subtasks, of [`Distribution::Broadcast`] one.
+    pub operators: Vec<OperatorSnapshot>,
+}
