@@ -4,6 +4,8 @@
 //! group, or those of one subtask for state without a key. What is in a chunk is the state's own business. The leaves of the tree are the
 //! bytes themselves (`B = Vec<u8>`) in a task, and in all messages and metadata say where they are ([`StateHandle`]). Flink: `SubtaskState`, `OperatorState`, `StreamStateHandle`.
 
+pub mod metadata;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -114,6 +116,11 @@ pub enum StateHandle {
     Inline(Vec<u8>),
     /// A part of a file.
     File(FileRange),
+}
+
+/// CRC-32C, by which the bytes of snapshots are known.
+pub fn checksum(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes)
 }
 
 /// A part of a file.
