@@ -10,19 +10,30 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What each crate may use of ours, in what it builds. Arrows point down only; `spindle-tests` may use all, and nothing uses it.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("spindle-common", &[]),
     ("spindle-rpc", &["spindle-common"]),
     ("spindle-hadoop", &[]),
+    ("spindle-storage", &["spindle-common", "spindle-hadoop"]),
     ("spindle-jobmanager", &["spindle-common"]),
     ("spindle-dataflow", &["spindle-common"]),
     (
         "spindle-cluster",
-        &["spindle-common", "spindle-rpc", "spindle-jobmanager"],
+        &[
+            "spindle-common",
+            "spindle-rpc",
+            "spindle-storage",
+            "spindle-jobmanager",
+        ],
     ),
     (
         "spindle-worker",
-        &["spindle-common", "spindle-rpc", "spindle-dataflow"],
+        &[
+            "spindle-common",
+            "spindle-rpc",
+            "spindle-storage",
+            "spindle-dataflow",
+        ],
     ),
     (
         "spindle-yarn-am",
@@ -30,6 +41,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "spindle-common",
             "spindle-rpc",
             "spindle-hadoop",
+            "spindle-storage",
             "spindle-jobmanager",
             "spindle-cluster",
         ],
@@ -41,7 +53,12 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ),
     (
         "spindle-client",
-        &["spindle-common", "spindle-rpc", "spindle-hadoop"],
+        &[
+            "spindle-common",
+            "spindle-rpc",
+            "spindle-hadoop",
+            "spindle-storage",
+        ],
     ),
     // The embedded cluster is the JobManager's own.
     (
@@ -50,6 +67,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "spindle-common",
             "spindle-rpc",
             "spindle-hadoop",
+            "spindle-storage",
             "spindle-jobmanager",
             "spindle-cluster",
             "spindle-dataflow",

@@ -355,6 +355,17 @@ impl FileSystem {
         }
     }
 
+    /// Returns once what was made or renamed in a directory survives a loss of power: on HDFS, where an answer says as much, at once.
+    ///
+    /// # Errors
+    /// See [`FsError`].
+    pub async fn sync_directory(&self, path: &FsPath) -> Result<(), FsError> {
+        match path.scheme() {
+            Scheme::Hdfs => Ok(()),
+            Scheme::File => blocking("sync", path, local::sync_directory).await,
+        }
+    }
+
     /// Closes a file that a dead writer left open; true once it is closed, else ask again. Fences the writer.
     ///
     /// # Errors

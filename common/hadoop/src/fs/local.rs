@@ -113,6 +113,10 @@ pub(super) fn rename(from: &FsPath, to: &FsPath, overwrite: bool) -> io::Result<
     }
 }
 
+pub(super) fn sync_directory(path: &FsPath) -> io::Result<()> {
+    File::open(path.path())?.sync_all()
+}
+
 pub(super) fn delete(path: &FsPath, recursive: bool) -> io::Result<bool> {
     let metadata = match fs::symlink_metadata(path.path()) {
         Ok(metadata) => metadata,
