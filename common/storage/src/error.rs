@@ -8,6 +8,16 @@ use spindle_hadoop::fs::FsError;
 /// A snapshot that could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
+    /// Nobody said where.
+    #[error("there is no file system for snapshots in this process")]
+    NoStorage,
+    /// Hadoop's settings do not say where its file systems are.
+    #[error("cannot use Hadoop's configuration")]
+    Hadoop {
+        /// Why.
+        #[source]
+        cause: FsError,
+    },
     /// Text that is no path, or on a file system that is not known.
     #[error("cannot find the place of a snapshot")]
     Path {
@@ -132,7 +142,9 @@ impl StorageError {
     pub const fn is_damage(&self) -> bool {
         match self {
             Self::Metadata { .. } | Self::NoMetadata { .. } | Self::Damaged { .. } => true,
-            Self::Path { .. }
+            Self::NoStorage
+            | Self::Hadoop { .. }
+            | Self::Path { .. }
             | Self::Create { .. }
             | Self::Write { .. }
             | Self::Commit { .. }

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use spindle_common::checkpoint::CheckpointId;
+use spindle_hadoop::conf::Configuration;
 use spindle_hadoop::fs::{FileSystem, FileWriter, FsPath};
 use tokio::task::JoinSet;
 
@@ -55,6 +56,18 @@ impl SnapshotStorage {
             recovery_limit: RECOVERY_LIMIT,
             closing: Arc::default(),
         }
+    }
+
+    /// On the file systems that these settings of Hadoop name, key and value, as this user. To be called within the runtime that it is
+    /// used in; opens no connection.
+    ///
+    /// # Errors
+    /// [`StorageError::Hadoop`].
+    pub fn of_hadoop(settings: &[(String, String)], user: &str) -> Result<Self, StorageError> {
+        let pairs = settings.iter().map(|(key, value)| (key, value.clone()));
+        let fs = FileSystem::new(&Configuration::from_pairs(pairs), user);
+        let fs = fs.map_err(|cause| StorageError::Hadoop { cause })?;
+        Ok(Self::new(fs))
     }
 
     /// Waits for a file that its writer left open at most this long.

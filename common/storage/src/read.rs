@@ -17,6 +17,8 @@ use crate::{METADATA_FILE, SnapshotStorage, StorageError};
 const FILES: usize = 8;
 /// Pieces of a file that are read at the same time.
 const PIECES: usize = 4;
+/// Files that HDFS is asked to close at the same time.
+const RECOVERIES: usize = 16;
 /// Chunks are read together up to this size,
 const PIECE: u64 = 8 << 20;
 /// and where this much between them is not wanted.
@@ -57,6 +59,7 @@ impl SnapshotStorage {
         let bytes = self.read_whole(path).await?;
         let decoded = match SnapshotMetadata::decode(&bytes) {
             Err(MetadataError::Length { expected, found }) if found < expected => {
+                self.recover_beside(path).await;
                 self.recover(path).await?;
                 SnapshotMetadata::decode(&self.read_whole(path).await?)
             }
@@ -66,6 +69,22 @@ impl SnapshotStorage {
             path: path.to_string(),
             cause,
         })
+    }
+
+    /// Where the writer of the metadata was killed, those of the state may have been, too: begins to have their files closed, since HDFS
+    /// takes up to a heartbeat of a DataNode, 3 s, for each step and no longer for all at once. All of them are durable.
+    async fn recover_beside(&self, metadata: &FsPath) {
+        let Some(directory) = metadata.parent() else {
+            return;
+        };
+        // Whoever reads the files tells what is wrong with them.
+        let files = self.fs.list(&directory).await.unwrap_or_default();
+        let begin = |path| async move { drop(self.fs.recover_lease(path).await) };
+        let begun = files.iter().filter(|file| !file.is_dir);
+        let begun = begun.map(|file| Box::pin(begin(&file.path)));
+        stream::iter(begun)
+            .for_each_concurrent(RECOVERIES, |begun| begun)
+            .await;
     }
 
     async fn read_whole(&self, path: &FsPath) -> Result<Bytes, StorageError> {

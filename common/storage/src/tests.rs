@@ -7,7 +7,6 @@ use spindle_common::checkpoint::{
     StateSnapshot, SubtaskSnapshot, TaskRestore, checksum,
 };
 use spindle_common::id::JobId;
-use spindle_hadoop::conf::Configuration;
 
 use super::*;
 use spindle_common::checkpoint::metadata::SnapshotMetadata;
@@ -19,10 +18,9 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let fs = FileSystem::new(&Configuration::new(), "test").unwrap();
         Self {
             directory: tempfile::tempdir().unwrap(),
-            storage: SnapshotStorage::new(fs),
+            storage: SnapshotStorage::of_hadoop(&[], "test").unwrap(),
         }
     }
 
