@@ -16,9 +16,11 @@ use spindle_common::gateway::{
 use spindle_common::id::{AllocationId, FencingToken, JobId, NodeName, ResourceId};
 use spindle_common::job_graph::JobSubmission;
 use spindle_dataflow::task::Dataflow;
+use spindle_hadoop::fs::FileSystem;
 use spindle_jobmanager::message::{Container, JobView, ResourceEffect, ResourceEvent};
 use spindle_jobmanager::{JobManager, JobManagerConfig};
 use spindle_rpc::Secret;
+use spindle_storage::SnapshotStorage;
 use spindle_worker::{Worker, WorkerConfig};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -46,7 +48,7 @@ pub(crate) struct Ended {
 /// Runs one job to its end.
 ///
 /// # Errors
-/// If the process cannot have a socket or random numbers.
+/// If the process cannot have a socket or random numbers, or Hadoop's configuration makes no sense.
 pub(crate) async fn run(
     dataflow: Dataflow,
     mut submission: JobSubmission,
@@ -64,6 +66,8 @@ pub(crate) async fn run(
     };
     let fencing = config.fencing;
     let profile = config.profile;
+    let fs = FileSystem::new(io.hadoop(), io.user()).map_err(std::io::Error::other)?;
+    let storage = SnapshotStorage::new(fs);
     let (driver, handle) = ClusterDriver::new(JobManager::new(config), Clock::start());
     let resources = LocalResources {
         executor: EmbeddedTaskExecutor {
@@ -71,6 +75,7 @@ pub(crate) async fn run(
             secret,
             slots,
             fencing,
+            storage: storage.clone(),
         },
         profile,
         started: 0,
@@ -92,6 +97,7 @@ pub(crate) async fn run(
         ));
     }
     let outcome = driver.run(effects).await;
+    storage.settle().await;
     let job = handle.view().jobs.get(&job).map(|job| JobView::clone(job));
     Ok(Ended { outcome, job })
 }
@@ -178,6 +184,7 @@ struct EmbeddedTaskExecutor {
     secret: Secret,
     slots: u32,
     fencing: FencingToken,
+    storage: SnapshotStorage,
 }
 
 struct RunningWorker {
@@ -354,7 +361,8 @@ impl EmbeddedTaskExecutor {
     ) -> Result<RunningWorker, String> {
         let config = WorkerConfig::new(job, HOST.to_owned(), self.secret.clone())
             .with_settings(settings)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| error.to_string())?
+            .with_storage(self.storage.clone());
         let (worker, reports) = Worker::start(self.dataflow.clone(), config, runtime)
             .map_err(|error| error.to_string())?;
         Ok(RunningWorker {

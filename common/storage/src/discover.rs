@@ -1,5 +1,6 @@
 //! Which snapshots there are.
 
+use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _};
 use spindle_common::checkpoint::CheckpointId;
 use spindle_common::checkpoint::metadata::SnapshotMetadata;
@@ -48,12 +49,14 @@ impl SnapshotStorage {
             .filter_map(|entry| Some((number(entry.path.name()?)?, entry.path.to_string())))
             .collect();
         found.sort_by(|a, b| b.cmp(a));
-        let reads = found.into_iter().map(|(_, directory)| {
-            Box::pin(async move {
+        let mut reads: Vec<BoxFuture<'_, (String, Result<SnapshotMetadata, StorageError>)>> =
+            Vec::new();
+        for (_, directory) in found {
+            reads.push(Box::pin(async move {
                 let metadata = self.read_metadata(&directory).await;
                 (directory, metadata)
-            })
-        });
+            }));
+        }
         let mut reads = stream::iter(reads).buffered(READS);
         let mut discovered = Discovered::default();
         while let Some((directory, read)) = reads.next().await {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use spindle_common::checkpoint::metadata::{MetadataError, SnapshotMetadata};
 use spindle_common::checkpoint::{
@@ -79,9 +80,12 @@ impl SnapshotStorage {
         };
         // Whoever reads the files tells what is wrong with them.
         let files = self.fs.list(&directory).await.unwrap_or_default();
-        let begin = |path| async move { drop(self.fs.recover_lease(path).await) };
-        let begun = files.iter().filter(|file| !file.is_dir);
-        let begun = begun.map(|file| Box::pin(begin(&file.path)));
+        let mut begun: Vec<BoxFuture<'_, ()>> = Vec::new();
+        for file in files.iter().filter(|file| !file.is_dir) {
+            begun.push(Box::pin(async move {
+                drop(self.fs.recover_lease(&file.path).await);
+            }));
+        }
         stream::iter(begun)
             .for_each_concurrent(RECOVERIES, |begun| begun)
             .await;
@@ -156,9 +160,10 @@ impl SnapshotStorage {
                 }
             }
         }
-        let reads = files
-            .into_iter()
-            .map(|(path, wanted)| Box::pin(self.read_file(directory, path, wanted)));
+        let mut reads: Vec<BoxFuture<'_, Result<Vec<Found>, StorageError>>> = Vec::new();
+        for (path, wanted) in files {
+            reads.push(Box::pin(self.read_file(directory, path, wanted)));
+        }
         let mut reads = stream::iter(reads).buffer_unordered(FILES);
         let mut read = with_inline(operators);
         while let Some(found) = reads.try_next().await? {
@@ -179,10 +184,10 @@ impl SnapshotStorage {
         wanted.sort_by_key(|wanted| (wanted.range.offset, wanted.at));
         let path = self.file_in(directory, name)?;
         let reader = Box::pin(self.open_all(&path, &wanted)).await?;
-        let pieces = together(&wanted).map(|piece| {
-            let reader = reader.clone();
-            Box::pin(async move { read_piece(&reader, piece).await })
-        });
+        let mut pieces: Vec<BoxFuture<'_, Result<Vec<Found>, StorageError>>> = Vec::new();
+        for piece in together(&wanted) {
+            pieces.push(Box::pin(read_piece(&reader, piece)));
+        }
         let found: Vec<Vec<Found>> = stream::iter(pieces)
             .buffer_unordered(PIECES)
             .try_collect()

@@ -424,3 +424,20 @@ async fn a_name_node_that_is_away_is_no_damage() {
         assert!(told.contains(there), "{told}");
     }
 }
+
+#[test]
+fn all_of_it_can_go_on_beside_who_asks() {
+    fn is_send(_: &(impl Send + 'static)) {}
+    let storage = Place::new().storage;
+    let metadata = metadata(1, Vec::new());
+    is_send(&async move {
+        drop(storage.discover("").await);
+        drop(storage.read_states("", &[]).await);
+        drop(storage.verify("", &metadata).await);
+        drop(storage.commit("", &metadata, 1, Finish::Closed).await);
+        let (state, options) = (state(0, 1), WriteOptions::default());
+        drop(storage.write_state("", "", state, &options).await);
+        drop(storage.discard("").await);
+        storage.settle().await;
+    });
+}

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use spindle_common::config::parse_duration;
 use spindle_common::id::JobId;
+use spindle_common::resource::ByteSize;
 use spindle_rpc::Secret;
+use spindle_storage::{DEFAULT_MEMORY_THRESHOLD, SnapshotStorage};
 
 /// Buffers that a channel may hold between `emit` and the consumer's taking it. Flink's key, our default.
 const CREDITS_KEY: &str = "taskmanager.network.memory.buffers-per-channel";
 /// 32 KiB buffers need at least this many under way to keep a connection busy.
 const DEFAULT_CREDITS: u32 = 8;
 const BUFFER_TIMEOUT_KEY: &str = "execution.buffer-timeout.interval";
+const MEMORY_THRESHOLD_KEY: &str = "state.storage.fs.memory-threshold";
 const DEFAULT_BUFFER_TIMEOUT: Duration = Duration::from_millis(100);
 const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 const PEER_LOSS_GRACE: Duration = Duration::from_secs(1);
@@ -33,6 +36,10 @@ pub struct WorkerConfig {
     /// How long a task that lost a neighbour waits to be cancelled before it fails for it: so that the failure that is reported
     /// is the neighbour's own, if it has one to report.
     pub peer_loss_grace: Duration,
+    /// Where snapshots are written and read. Without one all checkpoints are declined.
+    pub storage: Option<SnapshotStorage>,
+    /// A task with less state than this, in bytes, sends it along with its acknowledgement and writes no file.
+    pub memory_threshold: u64,
 }
 
 /// A setting that makes no sense.
@@ -58,6 +65,8 @@ impl WorkerConfig {
             buffer_timeout: DEFAULT_BUFFER_TIMEOUT,
             report_interval: REPORT_INTERVAL,
             peer_loss_grace: PEER_LOSS_GRACE,
+            storage: None,
+            memory_threshold: DEFAULT_MEMORY_THRESHOLD,
         }
     }
 
@@ -90,9 +99,23 @@ impl WorkerConfig {
                             expected: "a duration such as `100 ms`",
                         }
                     })?;
+            } else if key == MEMORY_THRESHOLD_KEY {
+                let size: ByteSize = value.parse().map_err(|_| InvalidWorkerConfig {
+                    key: MEMORY_THRESHOLD_KEY,
+                    value: value.clone(),
+                    expected: "a size such as `20 kb`",
+                })?;
+                self.memory_threshold = size.as_bytes();
             }
         }
         Ok(self)
+    }
+
+    /// Takes over where snapshots are.
+    #[must_use]
+    pub fn with_storage(mut self, storage: SnapshotStorage) -> Self {
+        self.storage = Some(storage);
+        self
     }
 }
 
@@ -120,6 +143,10 @@ mod tests {
             with(BUFFER_TIMEOUT_KEY, "0").unwrap().buffer_timeout,
             Duration::ZERO
         );
+        assert_eq!(
+            with(MEMORY_THRESHOLD_KEY, "1 kb").unwrap().memory_threshold,
+            1024
+        );
         assert_eq!(with("other", "x").unwrap().credits, DEFAULT_CREDITS);
     }
 
@@ -129,6 +156,7 @@ mod tests {
             (CREDITS_KEY, "0"),
             (CREDITS_KEY, "many"),
             (BUFFER_TIMEOUT_KEY, "soon"),
+            (MEMORY_THRESHOLD_KEY, "little"),
         ] {
             let error = with(key, value).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains(value), "{error}");

@@ -1,5 +1,5 @@
 //! What a job's own executable runs in worker mode: a thread for each task, the exchange of buffers between tasks in one process
-//! and over TCP, reports of what the tasks do. The embedded mini cluster runs the same in its own process.
+//! and over TCP, snapshots of their state, reports of what the tasks do. The embedded mini cluster runs the same in its own process.
 //!
 //! This crate may not own slots or decide where a task runs: it does what its TaskExecutor says ([`Worker::handle`]) and tells what
 //! became of it ([`spindle_common::gateway::FromWorker`]).
@@ -12,6 +12,7 @@ mod net;
 mod panics;
 pub mod process;
 mod signal;
+mod snapshot;
 mod task_thread;
 mod worker;
 

@@ -14,6 +14,7 @@ use spindle_dataflow::task::Dataflow;
 use spindle_rpc::{
     ConnectError, Incoming, ParseSecretError, Secret, WorkerConnection, connect_task_executor,
 };
+use spindle_storage::SnapshotStorage;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -204,9 +205,12 @@ fn start(
     let fingerprint = dataflow.graph.fingerprint();
     let secret =
         Secret::from_hex(&init.secret).map_err(|error| because(FailureClass::FailJob, &error))?;
+    let storage = SnapshotStorage::of_hadoop(&init.hadoop, &init.user)
+        .map_err(|error| because(FailureClass::FailJob, &error))?;
     let config = WorkerConfig::new(init.job, init.host.clone(), secret)
         .with_settings(&init.config)
-        .map_err(|error| because(FailureClass::FailJob, &error))?;
+        .map_err(|error| because(FailureClass::FailJob, &error))?
+        .with_storage(storage);
     let (worker, reports) = Worker::start(dataflow, config, &Handle::current())
         .map_err(|error| because(FailureClass::Restart, &error))?;
     Ok((fingerprint, worker, reports))
@@ -242,7 +246,7 @@ async fn forward(
     "it takes no messages any more".to_owned()
 }
 
-/// Cancels all tasks and waits for them; returns whether they have ended.
+/// Cancels all tasks, waits for them and for what they wrote; returns whether they have ended.
 async fn end(
     worker: &Worker,
     mut reports: mpsc::Receiver<FromWorker>,
@@ -259,5 +263,8 @@ async fn end(
             let _ = outgoing.try_send(message);
         }
     }
+    // What is not closed now, whoever reads it next has to close, which takes longer.
+    let left = until.saturating_duration_since(Instant::now());
+    let _ = timeout(left, worker.settle()).await;
     true
 }

@@ -1,11 +1,14 @@
 //! What a task's thread waits on: its mailbox, and whatever wakes it from outside.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use spindle_dataflow::mailbox::Signals;
+use spindle_dataflow::task::TaskMail;
+
+use crate::exchange::queue::lock;
 
 const CANCEL: u8 = 1;
 const COMMIT: u8 = 2;
@@ -19,6 +22,15 @@ const MAIL: u8 = 4;
 pub(crate) struct Signal {
     thread: OnceLock<Thread>,
     flags: AtomicU8,
+    letters: Mutex<Letters>,
+}
+
+/// Messages for the task itself, in the order in which they came. Few: so many at most as there are checkpoints under way.
+#[derive(Debug, Default)]
+struct Letters {
+    waiting: Vec<TaskMail>,
+    /// The task will not look any more.
+    closed: bool,
 }
 
 impl Signal {
@@ -51,13 +63,43 @@ impl Signal {
         self.flags.load(Ordering::SeqCst) & COMMIT != 0
     }
 
+    /// Has the task's thread hand this to the task before its next step.
+    ///
+    /// # Errors
+    /// The message, if the task has ended.
+    pub(crate) fn post(&self, mail: TaskMail) -> Result<(), TaskMail> {
+        {
+            let mut letters = lock(&self.letters);
+            if letters.closed {
+                return Err(mail);
+            }
+            letters.waiting.push(mail);
+        }
+        self.flags.fetch_or(MAIL, Ordering::SeqCst);
+        self.wake();
+        Ok(())
+    }
+
+    /// What was posted since the last time. To be called after [`Self::clear_mail`], so that what comes later is seen later.
+    pub(crate) fn take_letters(&self) -> Vec<TaskMail> {
+        std::mem::take(&mut lock(&self.letters).waiting)
+    }
+
+    /// What nobody will look at, of what was posted; nothing can be posted any more.
+    pub(crate) fn close_letters(&self) -> Vec<TaskMail> {
+        let mut letters = lock(&self.letters);
+        letters.closed = true;
+        std::mem::take(&mut letters.waiting)
+    }
+
     /// Whether the task has mail that [`Self::clear_mail`] has not yet seen.
     pub(crate) fn has_mail(&self) -> bool {
         self.flags.load(Ordering::SeqCst) & MAIL != 0
     }
 
-    pub(crate) fn clear_mail(&self) {
-        self.flags.fetch_and(!MAIL, Ordering::SeqCst);
+    /// Returns whether it had.
+    pub(crate) fn clear_mail(&self) -> bool {
+        self.flags.fetch_and(!MAIL, Ordering::SeqCst) & MAIL != 0
     }
 
     /// Waits to be woken, until `until` at the latest; may return early for no reason.

@@ -1,16 +1,21 @@
 //! One execution attempt on its own thread, from its first state to its last.
 
 use std::sync::Arc;
+use std::sync::mpsc::TryRecvError;
 
+use spindle_common::checkpoint::{SubtaskSnapshot, TaskRestore};
 use spindle_common::execution::{ExecutionState, FailureCause, FailureClass};
 use spindle_common::gateway::{FromWorker, TaskReport, TaskStateUpdate};
 use spindle_common::id::{ExecutionAttemptId, JobId};
-use spindle_dataflow::task::{Step, Task, TaskContext, TaskError, TaskFactory, TaskMetrics};
+use spindle_dataflow::task::{
+    Step, Task, TaskContext, TaskError, TaskFactory, TaskMail, TaskMetrics,
+};
 use tokio::sync::mpsc;
 
 use crate::exchange::registry::Registry;
 use crate::panics;
 use crate::signal::Signal;
+use crate::snapshot::Snapshots;
 
 /// What a task's thread needs.
 pub(crate) struct TaskThread {
@@ -21,6 +26,8 @@ pub(crate) struct TaskThread {
     pub(crate) signal: Arc<Signal>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) out: mpsc::Sender<FromWorker>,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) restore: Option<TaskRestore>,
 }
 
 /// How a task ended.
@@ -32,15 +39,27 @@ enum Outcome {
 
 impl TaskThread {
     /// Runs the task on the calling thread.
-    pub(crate) fn run(self, context: TaskContext) {
+    pub(crate) fn run(mut self, mut context: TaskContext) {
         self.signal.attach();
         self.metrics.time.begin();
         self.report(ExecutionState::Initializing, None, Vec::new());
-        let built = if self.signal.is_cancelled() {
-            drop(context);
-            Err(Outcome::Canceled)
-        } else {
-            self.guard(|| self.factory.build(context))
+        let restored = self.restore.take().map_or_else(
+            || Ok(SubtaskSnapshot::default()),
+            |restore| self.restored(restore),
+        );
+        let built = match restored {
+            Ok(_) if self.signal.is_cancelled() => {
+                drop(context);
+                Err(Outcome::Canceled)
+            }
+            Ok(restored) => {
+                context.restored = restored;
+                self.guard(|| self.factory.build(context))
+            }
+            Err(outcome) => {
+                drop(context);
+                Err(outcome)
+            }
         };
         match built {
             Err(outcome) => self.end(outcome, None),
@@ -52,11 +71,39 @@ impl TaskThread {
         }
     }
 
+    /// Waits for what the task begins with.
+    fn restored(&self, restore: TaskRestore) -> Result<SubtaskSnapshot<Vec<u8>>, Outcome> {
+        let (answer, reading) = self.snapshots.read(restore);
+        loop {
+            if self.signal.is_cancelled() {
+                reading.abort();
+                return Err(Outcome::Canceled);
+            }
+            match answer.try_recv() {
+                Ok(restored) => return restored.map_err(Outcome::Failed),
+                Err(TryRecvError::Empty) => self.signal.park(None),
+                // The worker ends, and with it what runs beside its tasks.
+                Err(TryRecvError::Disconnected) => return Err(Outcome::Canceled),
+            }
+        }
+    }
+
+    /// Hands the task what came for it.
+    fn deliver(&self, task: &mut dyn Task) -> Result<(), Outcome> {
+        for mail in self.signal.take_letters() {
+            self.guard(|| task.handle(mail))?;
+        }
+        Ok(())
+    }
+
     fn steps(&self, task: &mut dyn Task) -> Result<Outcome, Outcome> {
         loop {
-            self.signal.clear_mail();
+            let has_mail = self.signal.clear_mail();
             if self.signal.is_cancelled() {
                 return Err(Outcome::Canceled);
+            }
+            if has_mail {
+                self.deliver(task)?;
             }
             match self.guard(|| task.step())? {
                 Step::Continue => {}
@@ -71,12 +118,20 @@ impl TaskThread {
                         if self.signal.is_cancelled() {
                             return Err(Outcome::Canceled);
                         }
+                        self.deliver(task)?;
                         self.signal.park(None);
                     }
                     self.guard(|| task.commit())?;
                     break;
                 }
             }
+        }
+        // A checkpoint that it was part of counts, so that is told before its end.
+        while self.snapshots.is_under_way() {
+            if self.signal.is_cancelled() {
+                return Err(Outcome::Canceled);
+            }
+            self.signal.park(None);
         }
         self.guard(|| Ok(task.take_collected()))
             .map(Outcome::Finished)
@@ -99,6 +154,16 @@ impl TaskThread {
     /// Tells the end. A failure is told before the neighbours can notice it, so that they do not tell theirs first; a task that was
     /// cancelled or finished has let go of everything when it says so.
     fn end(self, outcome: Outcome, task: Option<Box<dyn Task>>) {
+        self.snapshots.stop_all();
+        for mail in self.signal.close_letters() {
+            match mail {
+                TaskMail::TriggerCheckpoint(barrier) => {
+                    self.snapshots
+                        .decline(barrier.id, not_running(self.execution));
+                }
+                TaskMail::CheckpointComplete(_) | TaskMail::CheckpointAborted(_) => {}
+            }
+        }
         self.metrics.time.end();
         let counters = TaskReport {
             job: self.job,
@@ -150,4 +215,9 @@ impl TaskThread {
                 collected,
             }));
     }
+}
+
+/// Why a task that has ended is part of no checkpoint.
+pub(crate) fn not_running(execution: ExecutionAttemptId) -> String {
+    format!("task {execution} does not run")
 }

@@ -5,27 +5,28 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use spindle_common::checkpoint::{
-    CheckpointBarrier, CheckpointId, SubtaskCheckpointStats, SubtaskSnapshot,
-};
+use spindle_common::checkpoint::SubtaskSnapshot;
 use spindle_common::execution::{ExecutionState, FailureCause, FailureClass};
-use spindle_common::gateway::{FromWorker, TaskDeployment, TaskReport, TaskStateUpdate, ToWorker};
+use spindle_common::gateway::{
+    FromWorker, TaskCheckpoint, TaskCheckpointOutcome, TaskDeployment, TaskReport, TaskStateUpdate,
+    ToWorker,
+};
 use spindle_common::id::ExecutionAttemptId;
 use spindle_common::time::{EventTime, MonoTime};
 use spindle_dataflow::chain::Clock;
 use spindle_dataflow::channel::{InputGate, ResultPartition};
 use spindle_dataflow::mailbox::Mailbox;
-use spindle_dataflow::task::{Dataflow, SnapshotWriter, TaskContext, TaskFactory, TaskMetrics};
+use spindle_dataflow::task::{Dataflow, TaskContext, TaskFactory, TaskMail, TaskMetrics};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use crate::config::WorkerConfig;
 use crate::exchange::queue::lock;
 use crate::exchange::{Exchange, Limits};
 use crate::net::{self, Identity};
 use crate::signal::Signal;
-use crate::task_thread::TaskThread;
+use crate::snapshot::{Background, Shelf, Snapshots, Writer, tell};
+use crate::task_thread::{TaskThread, not_running};
 
 /// Messages that wait for the receiver before a task does.
 const REPORTS: usize = 64;
@@ -42,33 +43,18 @@ struct Inner {
     data_address: String,
     exchange: Exchange,
     epoch: Instant,
-    runtime: Handle,
     out: mpsc::Sender<FromWorker>,
     tasks: Arc<Mutex<Tasks>>,
-    background: Mutex<JoinSet<()>>,
+    background: Arc<Background>,
 }
 
 type Tasks = HashMap<ExecutionAttemptId, Running>;
-
-/// Without a barrier no task writes.
-struct NoSnapshots;
-
-impl SnapshotWriter for NoSnapshots {
-    fn write(
-        &mut self,
-        _: &CheckpointBarrier,
-        _: SubtaskSnapshot<Vec<u8>>,
-        _: SubtaskCheckpointStats,
-    ) {
-    }
-
-    fn decline(&mut self, _: CheckpointId, _: String) {}
-}
 
 /// A task that has a thread.
 struct Running {
     signal: Arc<Signal>,
     metrics: Arc<TaskMetrics>,
+    snapshots: Arc<Snapshots>,
 }
 
 /// A worker cannot start.
@@ -115,21 +101,21 @@ impl Worker {
         let exchange = Exchange::start(listener, identity, limits, runtime);
         let (out, reports) = mpsc::channel(REPORTS);
         let tasks = Arc::new(Mutex::new(Tasks::new()));
-        let mut background = JoinSet::new();
-        background.spawn_on(
-            report_counters(Arc::downgrade(&tasks), config.clone(), out.clone()),
-            runtime,
-        );
+        let background = Arc::new(Background::new(runtime.clone()));
+        background.spawn(report_counters(
+            Arc::downgrade(&tasks),
+            config.clone(),
+            out.clone(),
+        ));
         let inner = Inner {
             dataflow,
             config,
             data_address,
             exchange,
             epoch,
-            runtime: runtime.clone(),
             out,
             tasks,
-            background: Mutex::new(background),
+            background,
         };
         Ok((
             Self {
@@ -154,11 +140,34 @@ impl Worker {
                     task.signal.commit();
                 }
             }
-            // Sources do not take barriers yet, so nothing can have been begun for a checkpoint.
-            ToWorker::TriggerCheckpoint { .. }
-            | ToWorker::CheckpointComplete { .. }
-            | ToWorker::CheckpointAborted { .. } => {}
+            ToWorker::TriggerCheckpoint { execution, barrier } => {
+                let mail = TaskMail::TriggerCheckpoint(barrier);
+                self.inner.post(execution, mail);
+            }
+            ToWorker::CheckpointComplete {
+                execution,
+                checkpoint,
+            } => self
+                .inner
+                .post(execution, TaskMail::CheckpointComplete(checkpoint)),
+            ToWorker::CheckpointAborted {
+                execution,
+                checkpoint,
+            } => {
+                if let Some(task) = lock(&self.inner.tasks).get(&execution) {
+                    task.snapshots.stop(checkpoint);
+                }
+                let mail = TaskMail::CheckpointAborted(checkpoint);
+                self.inner.post(execution, mail);
+            }
             ToWorker::ShutDown => self.inner.cancel_all(),
+        }
+    }
+
+    /// Returns once all files of snapshots are closed that are durable already.
+    pub async fn settle(&self) {
+        if let Some(storage) = &self.inner.config.storage {
+            storage.settle().await;
         }
     }
 
@@ -193,6 +202,17 @@ impl Inner {
         };
         let signal = Arc::new(Signal::default());
         let metrics = Arc::new(TaskMetrics::timed(clock(self.epoch)));
+        let snapshots = Arc::new(Snapshots::new(
+            self.config.job,
+            execution,
+            Shelf {
+                storage: self.config.storage.clone(),
+                memory_threshold: self.config.memory_threshold,
+            },
+            Arc::clone(&signal),
+            self.out.clone(),
+            Arc::clone(&self.background),
+        ));
         {
             let mut tasks = lock(&self.tasks);
             if tasks.contains_key(&execution) {
@@ -204,10 +224,12 @@ impl Inner {
                 Running {
                     signal: Arc::clone(&signal),
                     metrics: Arc::clone(&metrics),
+                    snapshots: Arc::clone(&snapshots),
                 },
             );
         }
-        if let Err(error) = self.spawn(&deployment, &name, factory, signal, metrics) {
+        let made = self.spawn(&deployment, &name, factory, signal, metrics, snapshots);
+        if let Err(error) = made {
             lock(&self.tasks).remove(&execution);
             self.exchange.registry().lose(execution, "the task failed");
             // Short of memory or threads, as it need not be the next time.
@@ -226,6 +248,7 @@ impl Inner {
         factory: Arc<dyn TaskFactory>,
         signal: Arc<Signal>,
         metrics: Arc<TaskMetrics>,
+        snapshots: Arc<Snapshots>,
     ) -> std::io::Result<()> {
         let (job, execution) = (self.config.job, deployment.execution);
         let epoch = self.epoch;
@@ -255,7 +278,7 @@ impl Inner {
             clock: clock(epoch),
             mailbox: Mailbox::new(Arc::clone(&signal) as _),
             restored: SubtaskSnapshot::default(),
-            snapshots: Box::new(NoSnapshots),
+            snapshots: Box::new(Writer(Arc::clone(&snapshots))),
         };
         let registry = Arc::clone(self.exchange.registry());
         let thread = TaskThread {
@@ -266,6 +289,8 @@ impl Inner {
             signal,
             registry,
             out: self.out.clone(),
+            snapshots,
+            restore: deployment.restore.clone(),
         };
         let tasks = Arc::clone(&self.tasks);
         let name = format!(
@@ -301,7 +326,29 @@ impl Inner {
         let tell = async move {
             let _ = out.send(FromWorker::TaskState(update)).await;
         };
-        lock(&self.background).spawn_on(tell, &self.runtime);
+        self.background.spawn(tell);
+    }
+
+    /// Has the task's thread hand this to the task. One that does not run is part of no checkpoint.
+    fn post(&self, execution: ExecutionAttemptId, mail: TaskMail) {
+        let posted = match lock(&self.tasks).get(&execution) {
+            Some(task) => task.signal.post(mail),
+            None => Err(mail),
+        };
+        match posted {
+            Ok(()) | Err(TaskMail::CheckpointComplete(_) | TaskMail::CheckpointAborted(_)) => {}
+            Err(TaskMail::TriggerCheckpoint(barrier)) => {
+                let told = TaskCheckpoint {
+                    job: self.config.job,
+                    execution,
+                    checkpoint: barrier.id,
+                    outcome: TaskCheckpointOutcome::Declined {
+                        reason: not_running(execution),
+                    },
+                };
+                self.background.spawn(tell(self.out.clone(), told));
+            }
+        }
     }
 
     fn cancel(&self, execution: ExecutionAttemptId) {
@@ -325,6 +372,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.cancel_all();
+        self.background.end();
     }
 }
 

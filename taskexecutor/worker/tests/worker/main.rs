@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "tests, and what they are made of")]
 
 mod exchange;
+mod snapshots;
 mod support;
 mod tasks;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use spindle_common::checkpoint::{CheckpointId, TaskRestore};
 use spindle_common::execution::ExecutionState;
 use spindle_common::gateway::{
     FromWorker, InputChannelDescriptor, InputGateDescriptor, ResultPartitionDescriptor,
-    TaskDeployment, TaskMetricsSnapshot, TaskStateUpdate, ToWorker,
+    TaskCheckpoint, TaskCheckpointOutcome, TaskDeployment, TaskMetricsSnapshot, TaskStateUpdate,
+    ToWorker,
 };
 use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId, JobVertexId};
 use spindle_common::job_graph::{
@@ -18,6 +20,7 @@ use spindle_common::job_graph::{
 use spindle_dataflow::channel::{Buffer, GateEvent};
 use spindle_dataflow::task::{Dataflow, Step, Task, TaskContext, TaskError, TaskFactory};
 use spindle_rpc::Secret;
+use spindle_storage::SnapshotStorage;
 use spindle_worker::{Worker, WorkerConfig};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -217,6 +220,7 @@ pub(crate) struct Host {
     pub(crate) worker: Worker,
     reports: mpsc::Receiver<FromWorker>,
     updates: Vec<TaskStateUpdate>,
+    checkpoints: Vec<TaskCheckpoint>,
 }
 
 impl Host {
@@ -235,12 +239,15 @@ impl Host {
             report_interval: Duration::from_millis(20),
             ..WorkerConfig::new(job(), "127.0.0.1".to_owned(), secret)
         };
+        let storage = SnapshotStorage::of_hadoop(&[], "test").unwrap();
+        let config = config.with_storage(storage);
         let (worker, reports) =
             Worker::start(dataflow.clone(), config, &Handle::current()).unwrap();
         Self {
             worker,
             reports,
             updates: Vec::new(),
+            checkpoints: Vec::new(),
         }
     }
 
@@ -249,6 +256,16 @@ impl Host {
         execution: ExecutionAttemptId,
         inputs: Vec<InputGateDescriptor>,
         outputs: Vec<ResultPartitionDescriptor>,
+    ) {
+        self.submit_restored(execution, inputs, outputs, None);
+    }
+
+    pub(crate) fn submit_restored(
+        &self,
+        execution: ExecutionAttemptId,
+        inputs: Vec<InputGateDescriptor>,
+        outputs: Vec<ResultPartitionDescriptor>,
+        restore: Option<TaskRestore>,
     ) {
         self.worker
             .handle(ToWorker::SubmitTask(Box::new(TaskDeployment {
@@ -260,7 +277,7 @@ impl Host {
                 splits: Vec::new(),
                 inputs,
                 outputs,
-                restore: None,
+                restore,
             })));
     }
 
@@ -324,6 +341,7 @@ impl Host {
             assert!(ended.is_none(), "waiting for {state:?}, got {ended:?}");
             match timeout(PATIENCE, self.reports.recv()).await {
                 Ok(Some(FromWorker::TaskState(update))) => self.updates.push(update),
+                Ok(Some(FromWorker::TaskCheckpoint(told))) => self.checkpoints.push(told),
                 Ok(Some(_)) => {}
                 other => panic!(
                     "waiting for {state:?} of {execution}, got {other:?}; before: {:?}",
@@ -331,6 +349,38 @@ impl Host {
                 ),
             }
         }
+    }
+
+    /// Waits for what a task did for a checkpoint, and forgets what it told before that.
+    pub(crate) async fn checkpoint(
+        &mut self,
+        execution: ExecutionAttemptId,
+        checkpoint: u64,
+    ) -> TaskCheckpointOutcome {
+        let id = CheckpointId(checkpoint);
+        loop {
+            let mut told = self.checkpoints.drain(..);
+            if let Some(told) =
+                told.find(|told| told.execution == execution && told.checkpoint == id)
+            {
+                return told.outcome;
+            }
+            drop(told);
+            match timeout(PATIENCE, self.reports.recv()).await {
+                Ok(Some(FromWorker::TaskCheckpoint(told))) => self.checkpoints.push(told),
+                Ok(Some(FromWorker::TaskState(update))) => self.updates.push(update),
+                Ok(Some(_)) => {}
+                other => panic!(
+                    "waiting for checkpoint {checkpoint} of {execution}, got {other:?}; before: {:?}",
+                    self.updates
+                ),
+            }
+        }
+    }
+
+    /// What was told of checkpoints, and nobody asked for.
+    pub(crate) fn checkpoints(&self) -> &[TaskCheckpoint] {
+        &self.checkpoints
     }
 
     /// Waits for the counters of a task to satisfy a condition.
