@@ -100,6 +100,8 @@ pub enum FailureClass {
     Retry,
     /// The job has to restart.
     Restart,
+    /// What the job was restored from is damaged: it has to restart from the snapshot before it, if there is one.
+    Fallback,
     /// The job cannot succeed however often it is restarted.
     FailJob,
     /// The cluster cannot go on.

@@ -293,7 +293,11 @@ fn file_name(execution: ExecutionAttemptId) -> String {
 
 fn unreadable(restore: &TaskRestore, error: &StorageError) -> FailureCause {
     FailureCause {
-        class: FailureClass::Restart,
+        class: if error.is_damage() {
+            FailureClass::Fallback
+        } else {
+            FailureClass::Restart
+        },
         operator: None,
         message: format!(
             "failed to restore from checkpoint {}: {}",

@@ -43,6 +43,7 @@ impl From<FailureCause> for proto::FailureCause {
             class: match cause.class {
                 FailureClass::Retry => proto::FailureClass::Retry,
                 FailureClass::Restart => proto::FailureClass::Restart,
+                FailureClass::Fallback => proto::FailureClass::Fallback,
                 FailureClass::FailJob => proto::FailureClass::FailJob,
                 FailureClass::FailCluster => proto::FailureClass::FailCluster,
             }
@@ -60,6 +61,7 @@ impl TryFrom<proto::FailureCause> for FailureCause {
         let class = match proto::FailureClass::try_from(cause.class) {
             Ok(proto::FailureClass::Retry) => FailureClass::Retry,
             Ok(proto::FailureClass::Restart) => FailureClass::Restart,
+            Ok(proto::FailureClass::Fallback) => FailureClass::Fallback,
             Ok(proto::FailureClass::FailJob) => FailureClass::FailJob,
             Ok(proto::FailureClass::FailCluster) => FailureClass::FailCluster,
             Ok(proto::FailureClass::Unspecified) | Err(_) => {

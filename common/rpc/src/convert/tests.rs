@@ -51,6 +51,7 @@ fn cause() -> impl Strategy<Value = FailureCause> {
     let class = prop_oneof![
         Just(FailureClass::Retry),
         Just(FailureClass::Restart),
+        Just(FailureClass::Fallback),
         Just(FailureClass::FailJob),
         Just(FailureClass::FailCluster),
     ];

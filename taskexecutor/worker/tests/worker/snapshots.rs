@@ -439,6 +439,7 @@ async fn a_task_does_not_begin_with_damage_but_names_it() {
         run.file().file_name().unwrap().display()
     );
     assert!(cause.to_string().starts_with(&expected), "{cause}");
+    assert_eq!(cause.class, FailureClass::Fallback);
     assert!(log.lock().unwrap().is_empty(), "it was not built");
 }
 

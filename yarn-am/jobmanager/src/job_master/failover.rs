@@ -194,7 +194,7 @@ impl JobMaster {
 
 const fn is_final(class: FailureClass) -> bool {
     match class {
-        FailureClass::Retry | FailureClass::Restart => false,
+        FailureClass::Retry | FailureClass::Restart | FailureClass::Fallback => false,
         FailureClass::FailJob | FailureClass::FailCluster => true,
     }
 }
