@@ -15,6 +15,7 @@ mod leftovers;
 mod locks;
 mod refusals;
 mod sessions;
+mod storage;
 mod yarn;
 
 use std::path::PathBuf;
