@@ -7,6 +7,7 @@ mod info;
 mod jobs;
 mod run;
 mod session;
+mod state;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,6 +47,8 @@ enum Verb {
     Logs(jobs::LogsArgs),
     /// Starts, lists, stays with and stops sessions.
     Session(session::SessionArgs),
+    /// Prints what is in a checkpoint or savepoint.
+    State(state::StateArgs),
     /// Checks the cluster before you need it.
     Doctor(doctor::DoctorArgs),
     /// Removes from HDFS what applications have left behind.
@@ -148,6 +151,7 @@ pub(crate) fn main() -> ExitCode {
                 session::session(args, &mut Reporter::new(format, start)),
             )
         }
+        Verb::State(args) => (args.format(), state::state(&args)),
         Verb::Doctor(args) => (args.format(), doctor::doctor(args)),
         Verb::Gc(args) => (args.format(), gc::gc(args)),
     };
