@@ -15,13 +15,13 @@ use spindle_hadoop::fs::{FileReader, FsError, FsPath};
 use crate::{METADATA_FILE, SnapshotStorage, StorageError};
 
 /// Files that a task reads at the same time.
-const FILES: usize = 8;
+const FILES: usize = 4;
 /// Pieces of a file that are read at the same time.
-const PIECES: usize = 4;
+const PIECES: usize = 2;
 /// Files that HDFS is asked to close at the same time.
 const RECOVERIES: usize = 16;
-/// Chunks are read together up to this size,
-const PIECE: u64 = 8 << 20;
+/// Chunks are read together up to this size, so that a task holds 32 MiB at most beside what it gets,
+const PIECE: u64 = 4 << 20;
 /// and where this much between them is not wanted.
 const GAP: u64 = 64 << 10;
 
