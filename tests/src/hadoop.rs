@@ -113,6 +113,16 @@ impl Hadoop {
         }
     }
 
+    /// Kills a daemon with -9, such as `datanode`, and starts it again; returns when it is healthy.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn kill_and_start(&self, daemon: &str) {
+        for verb in ["kill", "start"] {
+            script(&self.directory, verb, &[daemon.to_owned()]);
+        }
+    }
+
     /// Address of the ResourceManager's web pages.
     pub fn web(&self) -> &str {
         self.environment["HADOOP_RM_WEB"].trim_end_matches('/')
