@@ -128,6 +128,7 @@ fn deployment(
             .unwrap_or_default(),
         inputs,
         outputs,
+        restore: None,
     })
 }
 
