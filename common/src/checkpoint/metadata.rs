@@ -17,6 +17,8 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::checkpoint::{
     CheckpointId, Distribution, FileRange, SnapshotKind, StateChunk, StateHandle, StateSnapshot,
     checksum,
@@ -31,7 +33,7 @@ const HEAD: usize = 20;
 const CHECKSUM: usize = 4;
 
 /// A whole snapshot. Flink: `CheckpointMetadata`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotMetadata {
     /// The job that it is of.
     pub job: JobId,
@@ -46,7 +48,7 @@ pub struct SnapshotMetadata {
 }
 
 /// What a snapshot has of one operator.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperatorMetadata {
     /// Its uid, by which it is found again.
     pub uid: String,
