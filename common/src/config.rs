@@ -31,8 +31,11 @@ pub use error::ConfigError;
 pub use generate::{markdown, yaml};
 pub use kind::{ConfigOption, Kind, OptionSpec, parse_duration};
 pub use parts::{
-    ExecutionConfig, HeartbeatConfig, JobManagerConfig, RestartConfig, SessionConfig,
-    TaskManagerConfig, YarnConfig,
+    CheckpointConfig, ExecutionConfig, HeartbeatConfig, JobManagerConfig, RestartConfig,
+    SessionConfig, TaskManagerConfig, YarnConfig,
 };
 pub use raw::{Origin, RawConfig, RawValue};
-pub use value::{ExecutionTarget, LoadBalanceMode, OptionValue, PortRange, RestartStrategyType};
+pub use value::{
+    CheckpointRetention, ExecutionTarget, LoadBalanceMode, OptionValue, PortRange,
+    RestartStrategyType,
+};

@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::resource::ByteSize;
 
 use super::kind::{ConfigOption, Kind, OptionSpec};
-use super::value::{ExecutionTarget, LoadBalanceMode, PortRange, RestartStrategyType};
+use super::value::{
+    CheckpointRetention, ExecutionTarget, LoadBalanceMode, PortRange, RestartStrategyType,
+};
 
 /// Options that belong together.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,7 +97,7 @@ options! {
     "Failures" {
         RESTART_STRATEGY: RestartStrategyType = "restart-strategy.type" {
             kind: Kind::Enum(RestartStrategyType::WORDS), default: Some("fixed-delay"), unit: "", flink: true,
-            doc: "What follows the failure of a task: the job fails (none, disable, off), or restarts after a delay that stays the same or grows.",
+            doc: "What follows the failure of a task: the job fails (none, disable, off), or restarts after a delay that stays the same or grows, or as long as failures are not too frequent. If it is not set, it is exponential-delay for a job with checkpoints.",
         }
         FIXED_DELAY_ATTEMPTS: u32 = "restart-strategy.fixed-delay.attempts" {
             kind: Kind::Int { min: 0, max: i32::MAX as i64 }, default: Some("3"), unit: "restarts", flink: true,
@@ -125,6 +127,18 @@ options! {
             kind: Kind::Int { min: 0, max: i32::MAX as i64 }, default: None, unit: "restarts", flink: true,
             doc: "How often the job is restarted before it fails, counted anew when the delay is reset. Without it there is no limit.",
         }
+        FAILURE_RATE_DELAY: Duration = "restart-strategy.failure-rate.delay" {
+            kind: Kind::Duration, default: Some("1 s"), unit: "", flink: true,
+            doc: "Time between a failure and the restart.",
+        }
+        FAILURE_RATE_INTERVAL: Duration = "restart-strategy.failure-rate.failure-rate-interval" {
+            kind: Kind::Duration, default: Some("1 min"), unit: "", flink: true,
+            doc: "Time in which failures are counted.",
+        }
+        MAX_FAILURES_PER_INTERVAL: u32 = "restart-strategy.failure-rate.max-failures-per-interval" {
+            kind: Kind::Int { min: 1, max: i32::MAX as i64 }, default: Some("1"), unit: "failures", flink: true,
+            doc: "With more failures than this in the interval the job fails.",
+        }
         HEARTBEAT_INTERVAL: Duration = "heartbeat.interval" {
             kind: Kind::Duration, default: Some("500 ms"), unit: "", flink: true,
             doc: "How often a TaskManager reports to its JobManager. A lost connection is seen at once; this is for silent hosts.",
@@ -152,6 +166,48 @@ options! {
         START_WORKER_RETRY_INTERVAL: Duration = "resourcemanager.start-worker.retry-interval" {
             kind: Kind::Duration, default: Some("3 s"), unit: "", flink: true,
             doc: "How long no TaskManager is asked for when too many failed to start.",
+        }
+    }
+    "Checkpoints" {
+        CHECKPOINT_INTERVAL: Option<Duration> = "execution.checkpointing.interval" {
+            kind: Kind::Duration, default: None, unit: "", flink: true,
+            doc: "How often a checkpoint is begun. Without it, or with 0, none is, and a job that fails starts again from its beginning.",
+        }
+        CHECKPOINT_MIN_PAUSE: Duration = "execution.checkpointing.min-pause" {
+            kind: Kind::Duration, default: Some("0 ms"), unit: "", flink: true,
+            doc: "Shortest time between the end of a checkpoint and the begin of the next.",
+        }
+        CHECKPOINT_TIMEOUT: Duration = "execution.checkpointing.timeout" {
+            kind: Kind::Duration, default: Some("10 min"), unit: "", flink: true,
+            doc: "How long a checkpoint may take before it is given up.",
+        }
+        MAX_CONCURRENT_CHECKPOINTS: u32 = "execution.checkpointing.max-concurrent-checkpoints" {
+            kind: Kind::Int { min: 1, max: 32_768 }, default: Some("1"), unit: "checkpoints", flink: true,
+            doc: "How many checkpoints may be under way at the same time.",
+        }
+        TOLERABLE_FAILED_CHECKPOINTS: u32 = "execution.checkpointing.tolerable-failed-checkpoints" {
+            kind: Kind::Int { min: 0, max: i32::MAX as i64 }, default: Some("0"), unit: "checkpoints", flink: true,
+            doc: "How many checkpoints in a row may fail before that counts as a failure of the job, which then restarts.",
+        }
+        CHECKPOINT_RETENTION: CheckpointRetention = "execution.checkpointing.externalized-checkpoint-retention" {
+            kind: Kind::Enum(CheckpointRetention::WORDS), default: Some("NO_EXTERNALIZED_CHECKPOINTS"), unit: "", flink: true,
+            doc: "What becomes of the newest checkpoints when the job is over. Those of a job that has finished are removed. RETAIN_ON_CANCELLATION keeps them if it failed or was cancelled, DELETE_ON_CANCELLATION only if it failed.",
+        }
+        NUM_RETAINED_CHECKPOINTS: Option<u32> = "execution.checkpointing.num-retained" {
+            kind: Kind::Int { min: 1, max: 32_768 }, default: None, unit: "checkpoints", flink: true,
+            doc: "How many complete checkpoints are kept while the job runs. Without it state.checkpoints.num-retained.",
+        }
+        STATE_NUM_RETAINED: u32 = "state.checkpoints.num-retained" {
+            kind: Kind::Int { min: 1, max: 32_768 }, default: Some("1"), unit: "checkpoints", flink: true,
+            doc: "Former name of execution.checkpointing.num-retained.",
+        }
+        CHECKPOINT_DIRECTORY: Option<String> = "execution.checkpointing.dir" {
+            kind: Kind::Text, default: None, unit: "", flink: true,
+            doc: "Directory, as a URI, under which each job has one for its checkpoints. Without it state.checkpoints.dir, else .spindle/checkpoints in the user's home on the default file system, or with yarn.staging-directory under that; for an embedded cluster a temporary directory.",
+        }
+        STATE_CHECKPOINTS_DIRECTORY: Option<String> = "state.checkpoints.dir" {
+            kind: Kind::Text, default: None, unit: "", flink: true,
+            doc: "Former name of execution.checkpointing.dir.",
         }
     }
     "JobManager" {

@@ -7,7 +7,9 @@ use crate::resource::{ByteSize, ResourceProfile};
 
 use super::checked::Config;
 use super::options;
-use super::value::{ExecutionTarget, LoadBalanceMode, PortRange, RestartStrategyType};
+use super::value::{
+    CheckpointRetention, ExecutionTarget, LoadBalanceMode, PortRange, RestartStrategyType,
+};
 
 /// What follows the failure of a task.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,6 +36,36 @@ pub enum RestartConfig {
         /// How often at most between two resets; without a limit if absent.
         attempts: Option<u32>,
     },
+    /// It restarts after the same delay each time, unless it fails too often.
+    FailureRate {
+        /// Failures within the interval at most.
+        max_failures: u32,
+        /// In which they are counted.
+        interval: Duration,
+        /// Time between failure and restart.
+        delay: Duration,
+    },
+}
+
+/// When checkpoints are taken, and what becomes of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointConfig {
+    /// Time between the begins of two; without it none is begun by itself.
+    pub interval: Option<Duration>,
+    /// Between the end of one and the begin of the next, at least.
+    pub min_pause: Duration,
+    /// How long one may take.
+    pub timeout: Duration,
+    /// How many may be under way, at least 1.
+    pub max_concurrent: u32,
+    /// How many may fail in a row before that is a failure of the job.
+    pub tolerable_failures: u32,
+    /// What becomes of the newest when the job is over.
+    pub retention: CheckpointRetention,
+    /// How many complete ones are kept, at least 1.
+    pub num_retained: u32,
+    /// Directory, as a URI, under which each job has its own; if it is set.
+    pub directory: Option<String>,
 }
 
 /// How the processes watch each other.
@@ -149,7 +181,13 @@ pub struct YarnConfig {
 impl Config {
     /// What follows the failure of a task.
     pub fn restart(&self) -> RestartConfig {
-        match self.get(&options::RESTART_STRATEGY) {
+        let strategy =
+            if self.checkpoints().interval.is_some() && !self.is_set(&options::RESTART_STRATEGY) {
+                RestartStrategyType::ExponentialDelay
+            } else {
+                self.get(&options::RESTART_STRATEGY)
+            };
+        match strategy {
             RestartStrategyType::None => RestartConfig::None,
             RestartStrategyType::FixedDelay => RestartConfig::FixedDelay {
                 attempts: self.get(&options::FIXED_DELAY_ATTEMPTS),
@@ -162,6 +200,28 @@ impl Config {
                 reset_backoff_threshold: self.get(&options::RESET_BACKOFF_THRESHOLD),
                 attempts: self.get(&options::ATTEMPTS_BEFORE_RESET_BACKOFF),
             },
+            RestartStrategyType::FailureRate => RestartConfig::FailureRate {
+                max_failures: self.get(&options::MAX_FAILURES_PER_INTERVAL),
+                interval: self.get(&options::FAILURE_RATE_INTERVAL),
+                delay: self.get(&options::FAILURE_RATE_DELAY),
+            },
+        }
+    }
+
+    /// When checkpoints are taken, and what becomes of them.
+    pub fn checkpoints(&self) -> CheckpointConfig {
+        let interval = self.get(&options::CHECKPOINT_INTERVAL);
+        CheckpointConfig {
+            interval: interval.filter(|interval| !interval.is_zero()),
+            min_pause: self.get(&options::CHECKPOINT_MIN_PAUSE),
+            timeout: self.get(&options::CHECKPOINT_TIMEOUT),
+            max_concurrent: self.get(&options::MAX_CONCURRENT_CHECKPOINTS),
+            tolerable_failures: self.get(&options::TOLERABLE_FAILED_CHECKPOINTS),
+            retention: self.get(&options::CHECKPOINT_RETENTION),
+            num_retained: (self.get(&options::NUM_RETAINED_CHECKPOINTS))
+                .unwrap_or_else(|| self.get(&options::STATE_NUM_RETAINED)),
+            directory: (self.get(&options::CHECKPOINT_DIRECTORY))
+                .or_else(|| self.get(&options::STATE_CHECKPOINTS_DIRECTORY)),
         }
     }
 

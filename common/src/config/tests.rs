@@ -265,6 +265,48 @@ fn each_restart_strategy_is_understood() {
 }
 
 #[test]
+fn a_job_with_checkpoints_restarts_with_growing_delays_unless_it_says_otherwise() {
+    let restart = |yaml: &str| checked(yaml).restart();
+    let interval = "
+        execution.checkpointing.interval: 10 s";
+    assert!(matches!(
+        restart(interval),
+        RestartConfig::ExponentialDelay { attempts: None, .. }
+    ));
+    let off = "execution.checkpointing.interval: 0";
+    assert!(matches!(restart(off), RestartConfig::FixedDelay { .. }));
+    let rate = "
+        restart-strategy.type: failure-rate
+        restart-strategy.failure-rate.max-failures-per-interval: 4";
+    assert_eq!(
+        restart(&format!("{interval}{rate}")),
+        RestartConfig::FailureRate {
+            max_failures: 4,
+            interval: Duration::from_secs(60),
+            delay: Duration::from_secs(1),
+        }
+    );
+}
+
+#[test]
+fn former_names_of_checkpoint_options_hold_where_the_new_ones_are_not_set() {
+    let of = |yaml: &str| {
+        let config = checked(yaml).checkpoints();
+        (config.num_retained, config.directory)
+    };
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(of(""), (1, None));
+    let former = "
+        state.checkpoints.num-retained: 3
+        state.checkpoints.dir: hdfs:///a";
+    assert_eq!(of(former), (3, text("hdfs:///a")));
+    let both = "
+        execution.checkpointing.num-retained: 2
+        execution.checkpointing.dir: hdfs:///b";
+    assert_eq!(of(&format!("{former}{both}")), (2, text("hdfs:///b")));
+}
+
+#[test]
 fn rest_listens_at_its_bind_port_first() {
     let ports = |text: &str| checked(text).job_manager().rest_ports;
     assert_eq!(ports("").to_string(), "0");

@@ -117,6 +117,20 @@ words! {
         FixedDelay = "fixed-delay" | "fixeddelay",
         /// It restarts after delays that grow.
         ExponentialDelay = "exponential-delay" | "exponentialdelay",
+        /// It restarts unless it fails too often.
+        FailureRate = "failure-rate" | "failurerate",
+    }
+}
+
+words! {
+    /// What becomes of a job's newest checkpoints when it is over. Flink: `ExternalizedCheckpointRetention`.
+    CheckpointRetention {
+        /// They are kept unless it finished.
+        Retain = "RETAIN_ON_CANCELLATION",
+        /// They are kept if it failed.
+        DeleteOnCancellation = "DELETE_ON_CANCELLATION",
+        /// They are removed.
+        None = "NO_EXTERNALIZED_CHECKPOINTS",
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whether and when a failed job is started again. Flink: `RestartBackoffTimeStrategy`.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use spindle_common::config::RestartConfig;
@@ -12,6 +13,8 @@ pub(crate) struct RestartBackoff {
     failures: u32,
     backoff: Duration,
     last_failure: Option<MonoTime>,
+    /// Those that are counted for a rate, the oldest first.
+    recent: VecDeque<MonoTime>,
 }
 
 impl RestartBackoff {
@@ -21,6 +24,7 @@ impl RestartBackoff {
             failures: 0,
             backoff: Duration::ZERO,
             last_failure: None,
+            recent: VecDeque::new(),
         }
     }
 
@@ -53,6 +57,18 @@ impl RestartBackoff {
                     .is_none_or(|limit| self.failures <= limit)
                     .then_some(self.backoff)
             }
+            RestartConfig::FailureRate {
+                max_failures,
+                interval,
+                delay,
+            } => {
+                let old = |at: &MonoTime| now.since(*at) > interval;
+                while self.recent.front().is_some_and(old) {
+                    self.recent.pop_front();
+                }
+                self.recent.push_back(now);
+                (self.recent.len() <= max_failures as usize).then_some(delay)
+            }
         }
     }
 }
@@ -68,6 +84,20 @@ mod tests {
         let now = MonoTime::ZERO;
         let given: Vec<_> = (0..3).map(|_| backoff.failed(now)).collect();
         assert_eq!(given, [Some(delay), Some(delay), None]);
+    }
+
+    #[test]
+    fn a_job_restarts_as_long_as_it_does_not_fail_too_often() {
+        let delay = Duration::from_millis(100);
+        let mut backoff = RestartBackoff::new(RestartConfig::FailureRate {
+            max_failures: 2,
+            interval: Duration::from_secs(10),
+            delay,
+        });
+        let mut at = |second: u64| backoff.failed(MonoTime::from_millis(second * 1000));
+        assert_eq!([at(0), at(9)], [Some(delay), Some(delay)]);
+        assert_eq!([at(11), at(30)], [Some(delay), Some(delay)]);
+        assert_eq!([at(31), at(32)], [Some(delay), None]);
     }
 
     #[test]
