@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use spindle_cluster::{
-    Clock, ClusterDriver, ClusterHandle, Effects, Outcome, ResourceDriver, TaskExecutorLink,
+    CheckpointFiles, Clock, ClusterDriver, ClusterHandle, Effects, Outcome, ResourceDriver,
+    TaskExecutorLink, checkpoint_files, no_checkpoint_files,
 };
 use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::gateway::{
@@ -15,6 +16,7 @@ use spindle_common::gateway::{
 };
 use spindle_common::id::{AllocationId, FencingToken, JobId, NodeName, ResourceId};
 use spindle_common::job_graph::JobSubmission;
+use spindle_common::time::MonoTime;
 use spindle_dataflow::task::Dataflow;
 use spindle_hadoop::fs::FileSystem;
 use spindle_jobmanager::message::{Container, JobView, ResourceEffect, ResourceEvent};
@@ -88,6 +90,7 @@ pub(crate) async fn run(
         remove_staging: Box::new(move |_, directories| {
             Box::pin(remove_all(Arc::clone(&io), directories))
         }),
+        checkpoints: checkpoints_in(io_of_checkpoints, fencing),
         record: None,
     };
     // The inbox has room: nothing is in it yet.
@@ -100,6 +103,28 @@ pub(crate) async fn run(
     storage.settle().await;
     let job = handle.view().jobs.get(&job).map(|job| JobView::clone(job));
     Ok(Ended { outcome, job })
+}
+
+/// Connectors' file systems live on a runtime of their own, and so do those of checkpoints.
+fn checkpoints_in(io: Arc<IoContext>, fencing: FencingToken) -> CheckpointFiles {
+    let mut files: Option<CheckpointFiles> = None;
+    Box::new(move |job, effect| {
+        if files.is_none() {
+            match io.file_system() {
+                Ok(fs) => files = Some(checkpoint_files(SnapshotStorage::new(fs), fencing)),
+                Err(error) => tracing::warn!(%error, "checkpoints have no file system"),
+            }
+        }
+        let done = match &mut files {
+            Some(files) => files(job, effect),
+            None => no_checkpoint_files()(job, effect),
+        };
+        let io = Arc::clone(&io);
+        Box::pin(async move {
+            let done = tokio::task::spawn_blocking(move || io.block_on(done));
+            done.await.ok().flatten()
+        })
+    })
 }
 
 async fn remove_all(io: Arc<IoContext>, directories: Vec<String>) {

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use spindle_cluster::rest::RestConfig;
-use spindle_cluster::{Clock, ClusterDriver, ClusterHandle, Effects, Outcome};
+use spindle_cluster::{Clock, ClusterDriver, ClusterHandle, Effects, Outcome, checkpoint_files};
 use spindle_common::config::{Config, options};
 use spindle_common::deployment::{DeploymentMode, JOB_EXECUTABLE};
 use spindle_common::id::{FencingToken, JobId};
 use spindle_common::job_graph::{JobGraph, JobSubmission, ProgramSpec};
+use spindle_common::time::MonoTime;
 use spindle_hadoop::fs::FileSystem;
 use spindle_hadoop::ipc::ClientConfig;
 use spindle_hadoop::proto::yarn as pb;
@@ -22,6 +23,7 @@ use spindle_hadoop::yarn::{
 };
 use spindle_jobmanager::message::FinalStatus;
 use spindle_jobmanager::{ClusterMode, JobManager, JobManagerConfig};
+use spindle_storage::SnapshotStorage;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
@@ -47,6 +49,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const NM_PATIENCE: Duration = Duration::from_secs(15);
 /// How long an attempt that YARN has ended looks whether the application is over too. KILL may come before, soon after TERM.
 const LAST_MOMENTS: Duration = Duration::from_secs(2);
+/// How long the end waits for files of checkpoints to be closed.
+const LAST_CLOSES: Duration = Duration::from_secs(2);
 const LAST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs the ApplicationMaster until its application is over.
@@ -155,8 +159,11 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
     };
     let mut settings = JobManagerConfig::of(&told.config, mode, fencing);
     settings.heartbeat_interval = settings.heartbeat_interval.min(REPORT_INTERVAL);
-    let machine = JobManager::new(settings);
-    let (driver, cluster) = ClusterDriver::new(machine, Clock::start());
+    let home = staging::checkpoints_beside(&told.spec.staging);
+    settings.checkpoints.directory.get_or_insert(home);
+    let clock = Clock::start();
+    settings.epoch_ms = clock.epoch_ms(MonoTime::ZERO);
+    let (driver, cluster) = ClusterDriver::new(JobManager::new(settings), clock);
     let yarn = told.config.yarn();
     let task_manager = told.config.task_manager();
     let launcher = Launcher {
@@ -201,6 +208,7 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
             Err(error) => tracing::warn!(error = report(&error), "the manifest cannot be read"),
         }
     }
+    let storage = SnapshotStorage::new(fs.clone());
     let removal = (fs.clone(), Arc::clone(&manifest));
     let effects = Effects {
         resources: Box::new(resources),
@@ -211,6 +219,7 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
                 manifest.forget(job);
             })
         }),
+        checkpoints: checkpoint_files(storage.clone(), fencing),
         record: Some(environment.log_dir.join(RECORD_FILE)),
     };
 
@@ -312,6 +321,8 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
             };
         }
     };
+    // Files that are durable and still open are closed while there is somebody who can.
+    drop(tokio::time::timeout(LAST_CLOSES, storage.settle()).await);
     tracing::info!(status = ?outcome.status, diagnostics = outcome.diagnostics, "application is over");
     // The outcome first: an attempt after this one would need what is staged.
     actor

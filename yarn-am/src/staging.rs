@@ -16,6 +16,14 @@ use crate::process::report;
 /// Longer than this a removal is not waited for: it is named in the log and stays behind.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Where checkpoints go that nobody has named a directory for: beside the staging directories of the user's applications, so that
+/// those that are kept outlive their application.
+pub(crate) fn checkpoints_beside(staging: &str) -> String {
+    let staging = staging.trim_end_matches('/');
+    let home = staging.rsplit_once('/').map_or(staging, |(home, _)| home);
+    format!("{home}/checkpoints")
+}
+
 /// Something that is to be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Leftover {

@@ -93,6 +93,7 @@ impl ControlPlane for Fixture {
             waiting_for: None,
             tasks: vec![task],
             past: Arc::default(),
+            checkpoints: None,
             collected: BTreeMap::new(),
         };
         let manager = TaskManagerView {

@@ -16,6 +16,7 @@ use spindle_jobmanager::message::{
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::checkpoints::CheckpointFiles;
 use crate::clock::Clock;
 use crate::connection::{Connections, report};
 use crate::handle::{ClusterHandle, Event};
@@ -58,6 +59,8 @@ pub struct Effects {
     pub resources: Box<dyn ResourceDriver>,
     /// For staging directories.
     pub remove_staging: StagingRemoval,
+    /// For checkpoints.
+    pub checkpoints: CheckpointFiles,
     /// File for the last inputs, written when a job has failed.
     pub record: Option<PathBuf>,
 }
@@ -238,6 +241,17 @@ impl<M: ControlPlane> ClusterDriver<M> {
                 self.inquiries.close(connection);
             }
             Effect::Resource(effect) => effects.resources.apply(effect),
+            Effect::Checkpoint { job, effect } => {
+                let done = (effects.checkpoints)(job, effect);
+                let inbox = self.handle.inbox.clone();
+                self.running.spawn(async move {
+                    if let Some(event) = done.await {
+                        let answer = Event::Input(Input::Checkpoint { job, event });
+                        // A cluster that is over wants none.
+                        drop(inbox.send(answer).await);
+                    }
+                });
+            }
             Effect::RemoveStaging { job, directories } => {
                 let removal = (effects.remove_staging)(job, directories);
                 self.running.spawn(removal);
@@ -302,6 +316,14 @@ fn log(transition: &Transition) {
             tracing::info!(job_id = %job, vertex = %execution.vertex, subtask = execution.subtask,
                 attempt = execution.attempt, ?from, ?to, cause, "task state changed");
         }
+        Transition::Checkpoint {
+            job,
+            checkpoint,
+            what,
+        } => match checkpoint {
+            Some(id) => tracing::info!(job_id = %job, checkpoint_id = %id, what, "checkpoint"),
+            None => tracing::info!(job_id = %job, what, "no more checkpoints are begun"),
+        },
         Transition::TaskManager { resource, what } => {
             tracing::info!(resource_id = %resource, what, "task manager");
         }

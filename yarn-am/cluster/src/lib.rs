@@ -4,6 +4,7 @@
 //! It knows nothing of YARN: whoever provides containers implements [`ResourceDriver`]. It decides nothing either: what happens
 //! next is the machine's affair.
 
+mod checkpoints;
 mod clock;
 mod connection;
 mod driver;
@@ -12,6 +13,7 @@ mod inquiries;
 mod record;
 pub mod rest;
 
+pub use checkpoints::{CheckpointFiles, checkpoint_files, no_checkpoint_files};
 pub use clock::Clock;
 pub use connection::TaskExecutorLink;
 pub use driver::{ClusterDriver, ControlPlane, Effects, Outcome, ResourceDriver, StagingRemoval};

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use spindle_common::config::{Config, ConfigError, LoadBalanceMode, RestartConfig};
+use spindle_common::config::{
+    CheckpointConfig, CheckpointRetention, Config, ConfigError, LoadBalanceMode, RestartConfig,
+};
 use spindle_common::id::FencingToken;
 use spindle_common::resource::{ByteSize, ResourceProfile};
 
@@ -47,6 +49,10 @@ pub struct JobManagerConfig {
     pub slots_per_task_manager: u32,
     /// What follows on a failed task.
     pub restart: RestartConfig,
+    /// When checkpoints are taken. Without a directory there are none.
+    pub checkpoints: CheckpointConfig,
+    /// What the calendar said when the driver's clock began, in milliseconds since the epoch.
+    pub epoch_ms: u64,
     /// How often a TaskExecutor reports.
     pub heartbeat_interval: Duration,
     /// After how much silence a TaskExecutor is taken for lost.
@@ -95,6 +101,17 @@ impl Default for JobManagerConfig {
                 attempts: 3,
                 delay: Duration::from_secs(1),
             },
+            checkpoints: CheckpointConfig {
+                interval: None,
+                min_pause: Duration::ZERO,
+                timeout: Duration::from_secs(600),
+                max_concurrent: 1,
+                tolerable_failures: 0,
+                retention: CheckpointRetention::None,
+                num_retained: 1,
+                directory: None,
+            },
+            epoch_ms: 0,
             heartbeat_interval: Duration::from_millis(500),
             heartbeat_timeout: Duration::from_secs(10),
             registration_timeout: Duration::from_secs(60),
@@ -131,6 +148,7 @@ impl JobManagerConfig {
             profile: config.yarn().container,
             slots_per_task_manager: task_manager.slots,
             restart: config.restart(),
+            checkpoints: config.checkpoints(),
             heartbeat_interval: heartbeat.interval,
             heartbeat_timeout: heartbeat.timeout,
             registration_timeout: job_manager.registration_timeout,
@@ -163,12 +181,35 @@ impl JobManagerConfig {
         &self,
         job: &[(String, String)],
     ) -> Result<RestartConfig, ConfigError> {
-        let pairs: Vec<_> = self.settings.iter().chain(job).cloned().collect();
-        let config = Config::from_pairs(&pairs)?;
-        let own = job
-            .iter()
-            .any(|(key, _)| key.starts_with("restart-strategy."));
+        let config = self.overlaid(job)?;
+        // Whether it has checkpoints is a reason for another strategy.
+        let own = sets(job, "restart-strategy.") || sets(job, "execution.checkpointing.interval");
         Ok(if own { config.restart() } else { self.restart })
+    }
+
+    /// When checkpoints of a job with these settings of its own are taken.
+    ///
+    /// # Errors
+    /// If the job's settings, laid over the cluster's, are no configuration.
+    pub(crate) fn checkpoints_of(
+        &self,
+        job: &[(String, String)],
+    ) -> Result<CheckpointConfig, ConfigError> {
+        let config = self.overlaid(job)?.checkpoints();
+        let own = sets(job, "execution.checkpointing.") || sets(job, "state.checkpoints.");
+        if !own {
+            return Ok(self.checkpoints.clone());
+        }
+        let directory = config.directory.clone();
+        Ok(CheckpointConfig {
+            directory: directory.or_else(|| self.checkpoints.directory.clone()),
+            ..config
+        })
+    }
+
+    fn overlaid(&self, job: &[(String, String)]) -> Result<Config, ConfigError> {
+        let pairs: Vec<_> = self.settings.iter().chain(job).cloned().collect();
+        Config::from_pairs(&pairs)
     }
 
     /// Whether TaskManagers without jobs are given back.
@@ -178,6 +219,11 @@ impl JobManagerConfig {
             ClusterMode::Session | ClusterMode::Application { .. } => true,
         }
     }
+}
+
+/// Whether a job has a setting of its own that begins so.
+fn sets(job: &[(String, String)], prefix: &str) -> bool {
+    job.iter().any(|(key, _)| key.starts_with(prefix))
 }
 
 #[cfg(test)]

@@ -2,20 +2,25 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use spindle_common::config::RestartConfig;
+use spindle_common::checkpoint::CheckpointId;
+use spindle_common::config::{ConfigError, RestartConfig};
 use spindle_common::execution::{FailureCause, FailureClass};
-use spindle_common::id::JobId;
+use spindle_common::id::{FencingToken, JobId};
 use spindle_common::job_graph::JobSubmission;
 use spindle_common::time::MonoTime;
 
+use crate::checkpoint::CheckpointSettings;
 use crate::config::JobManagerConfig;
 use crate::dispatcher::{Dispatcher, DispatcherEffect, DispatcherInput};
-use crate::job_master::{JobMaster, JobMasterEffect, JobMasterInput};
+use crate::job_master::{Behaviour, JobMaster, JobMasterEffect, JobMasterInput};
 use crate::machine::{Machine, Outbox};
 use crate::message::{Effect, FinalStatus, Input, Transition, View};
 use crate::resource_manager::{
     JobSpec, ResourceManager, ResourceManagerEffect, ResourceManagerInput,
 };
+
+/// How many checkpoints of a job an attempt of the JobManager can take.
+const CHECKPOINTS_OF_AN_ATTEMPT: u64 = 1_000_000;
 
 /// Dispatcher, JobMasters and ResourceManager as one machine.
 #[derive(Debug)]
@@ -96,6 +101,7 @@ impl JobManager {
                 Step::ResourceManager(ResourceManagerInput::Disconnected { connection, reason })
             }
             Input::Resource(event) => Step::ResourceManager(ResourceManagerInput::Container(event)),
+            Input::Checkpoint { job, event } => Step::Job(job, JobMasterInput::Checkpoint(event)),
             Input::Tick => {
                 steps.push_back(Step::ResourceManager(ResourceManagerInput::Tick));
                 let due = |job: &JobMaster| job.deadline().is_some_and(|at| at <= now);
@@ -154,31 +160,53 @@ impl JobManager {
             program,
             config,
         } = submission;
-        let restart = self.config.restart_of(&config);
+        let settings = self.settings_of(job, &config);
         let spec = Box::new(JobSpec {
             slots: crate::execution_graph::slot_counts(&graph),
             program,
             graph_fingerprint: graph.fingerprint(),
             config,
         });
-        let (restart, first) = match restart {
-            Ok(restart) => (restart, JobMasterInput::Start),
+        let (restart, checkpoints, first) = match settings {
+            Ok((restart, checkpoints)) => (restart, checkpoints, JobMasterInput::Start),
             Err(error) => {
                 let cause = FailureCause {
                     class: FailureClass::FailJob,
                     operator: None,
                     message: format!("the job's settings cannot be used: {error}"),
                 };
-                (RestartConfig::None, JobMasterInput::Fail(cause))
+                (RestartConfig::None, None, JobMasterInput::Fail(cause))
             }
         };
         let timeout = self.config.cancellation_timeout;
         let first_attempt = self.config.fencing.first_execution_attempt();
-        let master = JobMaster::new(job, graph, first_attempt, restart, timeout, now);
+        let behaviour = Behaviour {
+            restart,
+            checkpoints,
+            cancellation_timeout: timeout,
+        };
+        let master = JobMaster::new(job, graph, first_attempt, behaviour, now);
         self.jobs.insert(job, master);
         let added = ResourceManagerInput::JobAdded { job, spec };
         next.push(Step::ResourceManager(added));
         next.push(Step::Job(job, first));
+    }
+
+    /// What a job's settings say to its JobMaster.
+    fn settings_of(
+        &self,
+        job: JobId,
+        own: &[(String, String)],
+    ) -> Result<(RestartConfig, Option<CheckpointSettings>), ConfigError> {
+        let config = self.config.checkpoints_of(own)?;
+        let directory = config.directory.clone();
+        let checkpoints = directory.map(|directory| CheckpointSettings {
+            directory: format!("{}/{job}", directory.trim_end_matches('/')),
+            epoch_ms: self.config.epoch_ms,
+            first_id: first_checkpoint(self.config.fencing),
+            config,
+        });
+        Ok((self.config.restart_of(own)?, checkpoints))
     }
 
     fn let_out(&mut self, effect: Effect, out: &mut Outbox<'_, Effect>) {
@@ -188,6 +216,7 @@ impl JobManager {
             Effect::Send { .. }
             | Effect::Disconnect { .. }
             | Effect::Resource(_)
+            | Effect::Checkpoint { .. }
             | Effect::RemoveStaging { .. }
             | Effect::Transition(_) => {}
         }
@@ -229,6 +258,11 @@ impl Machine for JobManager {
         let parts = [self.dispatcher.deadline(), self.resource_manager.deadline()];
         jobs.chain(parts.into_iter().flatten()).min()
     }
+}
+
+/// An attempt of the JobManager never uses a number of an earlier one, not even if that still runs somewhere.
+const fn first_checkpoint(fencing: FencingToken) -> CheckpointId {
+    CheckpointId(fencing.0.saturating_sub(1) * CHECKPOINTS_OF_AN_ATTEMPT + 1)
 }
 
 fn of_dispatcher(effect: DispatcherEffect) -> Step {
@@ -278,6 +312,10 @@ fn of_job(job: JobId, effect: JobMasterEffect) -> Step {
             reason,
         },
         JobMasterEffect::SlotsFree => ResourceManagerInput::JobOver { job },
+        JobMasterEffect::Checkpoint(effect) => {
+            return Step::Out(Effect::Checkpoint { job, effect });
+        }
+        JobMasterEffect::FailJob(cause) => return Step::Job(job, JobMasterInput::Fail(cause)),
         JobMasterEffect::RemoveStaging(directories) => {
             return Step::Out(Effect::RemoveStaging { job, directories });
         }

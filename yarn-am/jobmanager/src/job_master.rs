@@ -1,5 +1,6 @@
 //! One job: its executions, its slots, its failures, its end. Flink: `JobMaster`.
 
+mod checkpoints;
 mod failover;
 mod restart;
 mod tasks;
@@ -18,10 +19,11 @@ use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId, ResourceId};
 use spindle_common::job_graph::JobGraph;
 use spindle_common::time::MonoTime;
 
+use crate::checkpoint::{CheckpointCoordinator, CheckpointInput, CheckpointSettings};
 use crate::execution_graph::{ExecutionGraph, HeldSlot, TERMINAL, slot_counts};
 use crate::job_master::restart::RestartBackoff;
 use crate::machine::{Machine, Outbox};
-use crate::message::{JobView, Transition};
+use crate::message::{CheckpointEffect, CheckpointEvent, JobView, Transition};
 use crate::resource_manager::SlotCounts;
 
 /// What can happen to a JobMaster.
@@ -51,6 +53,7 @@ pub(crate) enum JobMasterInput {
         from: ResourceId,
         done: Box<TaskCheckpoint>,
     },
+    Checkpoint(CheckpointEvent),
     TaskMetrics {
         execution: ExecutionAttemptId,
         metrics: TaskMetricsSnapshot,
@@ -80,6 +83,9 @@ pub(crate) enum JobMasterEffect {
         reason: String,
     },
     RemoveStaging(Vec<String>),
+    Checkpoint(CheckpointEffect),
+    /// To itself: too many checkpoints failed.
+    FailJob(FailureCause),
     Transition(Transition),
     /// No slot is needed any more.
     SlotsFree,
@@ -128,6 +134,15 @@ enum Then {
     Cancel,
 }
 
+/// How a job is to be run.
+#[derive(Debug)]
+pub(crate) struct Behaviour {
+    pub(crate) restart: RestartConfig,
+    /// Without them it has no checkpoints.
+    pub(crate) checkpoints: Option<CheckpointSettings>,
+    pub(crate) cancellation_timeout: Duration,
+}
+
 /// A lost TaskManager of which the resource provider may still tell how it ended.
 #[derive(Debug)]
 struct Naming {
@@ -150,6 +165,7 @@ pub(crate) struct JobMaster {
     ended: Option<MonoTime>,
     restarts: u32,
     backoff: RestartBackoff,
+    checkpoints: Option<CheckpointCoordinator>,
     cancellation_timeout: Duration,
     /// Newest failure.
     cause: Option<FailureCause>,
@@ -167,18 +183,21 @@ impl JobMaster {
         job: JobId,
         graph: JobGraph,
         first_attempt: u32,
-        restart: RestartConfig,
-        cancellation_timeout: Duration,
+        behaviour: Behaviour,
         now: MonoTime,
     ) -> Self {
         let mut shown = graph.clone();
         for vertex in &mut shown.vertices {
             vertex.splits.clear();
         }
+        let shown = Arc::new(shown);
+        let checkpoints = behaviour
+            .checkpoints
+            .map(|settings| CheckpointCoordinator::new(job, Arc::clone(&shown), settings));
         Self {
             job,
             graph: ExecutionGraph::new(graph, first_attempt, now),
-            shown: Arc::new(shown),
+            shown,
             slots: BTreeMap::new(),
             phase: Phase::WaitingForSlots,
             status: JobStatus::Created,
@@ -186,8 +205,9 @@ impl JobMaster {
             started: now,
             ended: None,
             restarts: 0,
-            backoff: RestartBackoff::new(restart),
-            cancellation_timeout,
+            backoff: RestartBackoff::new(behaviour.restart),
+            checkpoints,
+            cancellation_timeout: behaviour.cancellation_timeout,
             cause: None,
             naming: None,
             cancel_reason: None,
@@ -221,16 +241,25 @@ impl JobMaster {
     }
 
     fn deploy_if_all_slots_are_there(&mut self, now: MonoTime, out: Out<'_, '_>) {
-        if self.phase != Phase::WaitingForSlots {
+        if self.phase != Phase::WaitingForSlots || !self.knows_newest_checkpoint() {
             return;
         }
         let Some(slots) = self.graph.assign(self.slots.values()) else {
             return;
         };
+        let mut deployments = self.graph.deployments(self.job, &slots);
+        if let Err(why) = self.restore(now, &mut deployments) {
+            let cause = FailureCause {
+                class: FailureClass::FailJob,
+                operator: None,
+                message: why,
+            };
+            self.fail(now, cause, out);
+            return;
+        }
         self.phase = Phase::Running { committing: None };
         self.move_job(now, JobStatus::Running, None, out);
         out.push(JobMasterEffect::Deployed);
-        let deployments = self.graph.deployments(self.job, &slots);
         for (index, deployment) in deployments.into_iter().enumerate() {
             let slot = &slots[self.graph.slot_of(deployment.execution)];
             let to = slot.resource.clone();
@@ -249,6 +278,7 @@ impl JobMaster {
         let cause = cause.filter(|_| status == JobStatus::Failed);
         let fails_cluster = (cause.as_ref()).is_some_and(|c| c.class == FailureClass::FailCluster);
         self.move_job(now, status, cause, out);
+        self.checkpoint(now, CheckpointInput::JobOver(status), out);
         let vertices = &self.graph.graph().vertices;
         let staging: Vec<String> = vertices.iter().flat_map(|v| v.staging.clone()).collect();
         if !staging.is_empty() {
@@ -267,7 +297,10 @@ impl JobMaster {
     }
 
     fn tick(&mut self, now: MonoTime, out: Out<'_, '_>) {
-        if self.deadline().is_none_or(|deadline| deadline > now) {
+        if self.checkpoint_deadline().is_some_and(|at| at <= now) {
+            self.checkpoint(now, CheckpointInput::Tick, out);
+        }
+        if self.own_deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
         match self.phase {
@@ -311,6 +344,21 @@ impl JobMaster {
             let seconds = self.cancellation_timeout.as_secs();
             let reason = format!("a task did not {what} within {seconds} s");
             out.push(JobMasterEffect::Abandon { resource, reason });
+        }
+    }
+
+    /// When something is due that is no checkpoint's.
+    fn own_deadline(&self) -> Option<MonoTime> {
+        match self.phase {
+            Phase::Stopping { deadline, .. } => match &self.naming {
+                Some(naming) if self.graph.all_in(TERMINAL) => Some(naming.until),
+                // All it waits for is the storage's answer.
+                None if self.graph.all_in(TERMINAL) => None,
+                Some(_) | None => Some(deadline),
+            },
+            Phase::BackingOff { until } => Some(until),
+            Phase::Running { committing } => committing,
+            Phase::WaitingForSlots | Phase::Over => None,
         }
     }
 
@@ -395,15 +443,10 @@ impl Machine for JobMaster {
             JobMasterInput::TaskState { from, update } => {
                 self.task_state(now, &from, *update, out);
             }
-            // No checkpoint is triggered yet.
             JobMasterInput::TaskCheckpoint { from, done } => {
-                let what = format!(
-                    "checkpoint {} of {} on {from}",
-                    done.checkpoint, done.execution
-                );
-                let stale = Transition::Stale { what };
-                out.push(JobMasterEffect::Transition(stale));
+                self.task_checkpoint(now, &from, done, out);
             }
+            JobMasterInput::Checkpoint(event) => self.checkpoint_event(now, event, out),
             JobMasterInput::TaskMetrics { execution, metrics } => {
                 if let Some(index) = self.graph.index_of(execution) {
                     let execution = self.graph.execution_mut(index);
@@ -419,14 +462,7 @@ impl Machine for JobMaster {
     }
 
     fn deadline(&self) -> Option<MonoTime> {
-        match self.phase {
-            Phase::Stopping { deadline, .. } => match &self.naming {
-                Some(naming) if self.graph.all_in(TERMINAL) => Some(naming.until),
-                Some(_) | None => Some(deadline),
-            },
-            Phase::BackingOff { until } => Some(until),
-            Phase::Running { committing } => committing,
-            Phase::WaitingForSlots | Phase::Over => None,
-        }
+        let of_checkpoints = self.checkpoint_deadline();
+        self.own_deadline().into_iter().chain(of_checkpoints).min()
     }
 }

@@ -3,6 +3,7 @@
 //! [`JobManager`] is the one machine that a driver runs: it takes [`message::Input`]s and returns [`message::Effect`]s. This
 //! crate may not use tokio, do I/O, read a clock or draw random numbers: the same inputs give the same effects, byte for byte.
 
+pub mod checkpoint;
 pub mod config;
 mod dispatcher;
 mod execution_graph;

@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use spindle_common::checkpoint::CheckpointId;
+use spindle_common::checkpoint::metadata::SnapshotMetadata;
 use spindle_common::execution::{ExecutionState, FailureCause, JobStatus};
 use spindle_common::gateway::{TaskMetricsSnapshot, ToJobManager, ToTaskExecutor};
 use spindle_common::id::{ExecutionAttemptId, JobId, NodeName, ResourceId};
 use spindle_common::job_graph::{JobGraph, JobSubmission};
 use spindle_common::resource::{ResourceProfile, SlotProfile};
 use spindle_common::time::MonoTime;
+
+use crate::checkpoint::CheckpointsView;
 
 /// One stream of one TaskExecutor; a TaskExecutor that comes back has a new one. Given by the driver, never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -50,6 +54,13 @@ pub enum Input {
     },
     /// Something about containers.
     Resource(ResourceEvent),
+    /// What became of a checkpoint's effect, or somebody wants a checkpoint.
+    Checkpoint {
+        /// The job.
+        job: JobId,
+        /// What happened.
+        event: CheckpointEvent,
+    },
     /// The attached client that waits for the end has been told of it, or has gone away.
     ClientReleased,
     /// The deadline has come.
@@ -91,6 +102,54 @@ pub enum ResourceEvent {
     },
 }
 
+/// What happens to checkpoints of a job. Each effect on the storage is answered once, however it went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CheckpointEvent {
+    /// Somebody wants a checkpoint now; what becomes of it can be seen under this number.
+    Trigger {
+        /// Given by whoever asks, never used twice.
+        request: u64,
+    },
+    /// The directory is there.
+    Prepared {
+        /// Of which checkpoint.
+        id: CheckpointId,
+        /// The directory as workers are to know it: an absolute URI.
+        directory: String,
+    },
+    /// The directory could not be made.
+    PrepareFailed {
+        /// Of which checkpoint.
+        id: CheckpointId,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The metadata is durable.
+    MetadataPersisted {
+        /// Of which checkpoint.
+        id: CheckpointId,
+    },
+    /// The metadata could not be written, or nobody knows whether it was.
+    MetadataFailed {
+        /// Of which checkpoint.
+        id: CheckpointId,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A directory is gone for certain.
+    Discarded {
+        /// Of which checkpoint.
+        id: CheckpointId,
+    },
+    /// A directory may still be there.
+    DiscardFailed {
+        /// Of which checkpoint.
+        id: CheckpointId,
+        /// Why, in words.
+        reason: String,
+    },
+}
+
 /// A granted container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
@@ -123,6 +182,13 @@ pub enum Effect {
     },
     /// Something about containers.
     Resource(ResourceEffect),
+    /// Something about the files of a job's checkpoints.
+    Checkpoint {
+        /// The job.
+        job: JobId,
+        /// What.
+        effect: CheckpointEffect,
+    },
     /// Remove directories that hold a job's unfinished output, recursively; they may not exist.
     RemoveStaging {
         /// The job, which is over.
@@ -138,6 +204,39 @@ pub enum Effect {
         status: FinalStatus,
         /// One sentence an admin can act on.
         diagnostics: String,
+    },
+}
+
+/// What the JobManager wants of the storage of checkpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum CheckpointEffect {
+    /// Make the directory of a checkpoint.
+    Prepare {
+        /// Which.
+        id: CheckpointId,
+        /// The directory, as a URI.
+        directory: String,
+    },
+    /// Make a checkpoint complete: write its metadata so that it is durable, and only then visible.
+    PersistMetadata {
+        /// Which.
+        id: CheckpointId,
+        /// As [`CheckpointEvent::Prepared`] said.
+        directory: String,
+        /// What to write.
+        metadata: Arc<SnapshotMetadata>,
+    },
+    /// Remove the directory of a checkpoint, its metadata first; it may not exist.
+    Discard {
+        /// Which.
+        id: CheckpointId,
+        /// The directory.
+        directory: String,
+    },
+    /// The job is over and no checkpoint of it is kept: remove the directory of all. Nobody waits for an answer.
+    RemoveAll {
+        /// The job's directory.
+        directory: String,
     },
 }
 
@@ -230,6 +329,15 @@ pub enum Transition {
         /// Why, where there is a reason.
         cause: Option<FailureCause>,
     },
+    /// Of a checkpoint.
+    Checkpoint {
+        /// The job.
+        job: JobId,
+        /// Which; without it, of all.
+        checkpoint: Option<CheckpointId>,
+        /// What happened, in words.
+        what: String,
+    },
     /// A TaskManager came, with its slots, or went, with the reason.
     TaskManager {
         /// Its name.
@@ -284,6 +392,8 @@ pub struct JobView {
     pub tasks: Vec<TaskView>,
     /// Executions of earlier attempts, as far as they are kept, the newest attempt last.
     pub past: Arc<Vec<TaskView>>,
+    /// What can be seen of its checkpoints, if it may have some.
+    pub checkpoints: Option<Arc<CheckpointsView>>,
     /// What collecting sinks of the finished job hold: by name, JSON lines.
     pub collected: BTreeMap<String, Vec<u8>>,
 }

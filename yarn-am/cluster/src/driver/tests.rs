@@ -78,6 +78,7 @@ fn effects() -> Effects {
     Effects {
         resources: Box::new(Applied::default()),
         remove_staging: Box::new(|_, _| Box::pin(async {})),
+        checkpoints: crate::no_checkpoint_files(),
         record: None,
     }
 }

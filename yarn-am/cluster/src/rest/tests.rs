@@ -135,6 +135,7 @@ fn view() -> View {
             task("write", 1, ExecutionState::Canceled),
         ],
         past: Arc::default(),
+        checkpoints: None,
         collected: BTreeMap::from([("out".to_owned(), b"{\"a\":1}\n[2]\n".to_vec())]),
     };
     let manager = TaskManagerView {

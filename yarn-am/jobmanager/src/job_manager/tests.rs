@@ -15,6 +15,7 @@ macro_rules! story {
     };
 }
 
+mod checkpoints;
 mod cluster;
 mod groups;
 mod script;

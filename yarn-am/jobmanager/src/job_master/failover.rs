@@ -8,6 +8,7 @@ use spindle_common::gateway::ToTaskExecutor;
 use spindle_common::id::AllocationId;
 use spindle_common::time::MonoTime;
 
+use crate::checkpoint::CheckpointInput;
 use crate::execution_graph::TERMINAL;
 use crate::job_master::{JobMaster, JobMasterEffect, Out, Phase, SlotDemand, Then};
 
@@ -155,6 +156,8 @@ impl JobMaster {
             | Phase::Over => now + self.cancellation_timeout,
         };
         self.phase = Phase::Stopping { then, deadline };
+        let why = self.why_stopped(then);
+        self.checkpoint(now, CheckpointInput::TasksStop { why }, out);
         for index in 0..self.graph.executions().len() {
             let execution = &self.graph.executions()[index];
             let (id, to) = (execution.id, execution.resource().cloned());
@@ -186,6 +189,8 @@ impl JobMaster {
             Then::Restart { delay } => self.phase = Phase::BackingOff { until: now + delay },
             // What people read as the reason is worth a moment.
             Then::Fail if self.cause_may_be_named(now) => {}
+            // Whether its last checkpoint is complete, people want to know, too.
+            Then::Fail | Then::Cancel if self.is_persisting() => {}
             Then::Fail => self.end(now, JobStatus::Failed, out),
             Then::Cancel => self.end(now, JobStatus::Canceled, out),
         }

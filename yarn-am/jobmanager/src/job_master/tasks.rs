@@ -49,6 +49,7 @@ impl JobMaster {
             execution.collected = collected;
         }
         self.move_task(now, index, state, cause.clone(), out);
+        self.task_moved(now, id, state, out);
         match self.phase {
             Phase::Running { committing } => match state {
                 ExecutionState::Failed | ExecutionState::Canceled => {
@@ -89,10 +90,17 @@ impl JobMaster {
         }
     }
 
-    fn task_done(&mut self, now: MonoTime, committing: Option<MonoTime>, out: Out<'_, '_>) {
-        if self.graph.all_in(&[ExecutionState::Finished]) {
+    /// Ends the job if all its tasks have finished and nothing is being written for it.
+    pub(super) fn end_if_finished(&mut self, now: MonoTime, out: Out<'_, '_>) {
+        if self.graph.all_in(&[ExecutionState::Finished]) && !self.is_persisting() {
             self.collected = self.graph.collected();
             self.end(now, JobStatus::Finished, out);
+        }
+    }
+
+    fn task_done(&mut self, now: MonoTime, committing: Option<MonoTime>, out: Out<'_, '_>) {
+        if self.graph.all_in(&[ExecutionState::Finished]) {
+            self.end_if_finished(now, out);
         } else if committing.is_some() {
             let committing = Some(self.time_for_tasks(now));
             self.phase = Phase::Running { committing };

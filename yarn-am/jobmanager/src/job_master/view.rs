@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use spindle_common::execution::JobStatus;
 
+use crate::checkpoint::CheckpointCoordinator;
 use crate::execution_graph::Execution;
 use crate::job_master::JobMaster;
 use crate::message::JobView;
@@ -37,6 +38,7 @@ impl JobMaster {
                 .map(Execution::view)
                 .collect(),
             past: self.graph.past(),
+            checkpoints: self.checkpoints.as_ref().map(CheckpointCoordinator::view),
             collected: self.collected.clone(),
         }
     }

@@ -18,6 +18,7 @@ fn run(view: View, running: &mut JoinSet<()>) -> crate::ClusterHandle {
     let effects = Effects {
         resources: Box::new(NoContainers),
         remove_staging: Box::new(|_, _| Box::pin(async {})),
+        checkpoints: crate::no_checkpoint_files(),
         record: None,
     };
     running.spawn(async move {

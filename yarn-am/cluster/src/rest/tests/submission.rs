@@ -102,6 +102,7 @@ async fn a_job_is_handed_in_by_either_verb_and_only_once() {
     let effects = Effects {
         resources: Box::new(NoContainers),
         remove_staging: Box::new(|_, _| Box::pin(async {})),
+        checkpoints: crate::no_checkpoint_files(),
         record: None,
     };
     let mut running = tokio::task::JoinSet::new();

@@ -223,6 +223,7 @@ impl Cluster {
                 self.kill(&resource, "stopped as asked", false);
             }
             Effect::Resource(ResourceEffect::Release { .. })
+            | Effect::Checkpoint { .. }
             | Effect::RemoveStaging { .. }
             | Effect::Transition(_)
             | Effect::Terminate { .. } => {}

@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use spindle_common::checkpoint::{
+    CheckpointId, Distribution, OperatorSnapshot, StateChunk, StateHandle, StateSnapshot,
+    SubtaskCheckpointStats, SubtaskSnapshot,
+};
 use spindle_common::execution::{ExecutionState, FailureCause, FailureClass};
 use spindle_common::gateway::{
-    TaskDeployment, TaskExecutorRegistration, TaskExecutorReport, TaskMetricsSnapshot, TaskReport,
-    TaskStateUpdate, ToJobManager, ToTaskExecutor,
+    TaskCheckpoint, TaskCheckpointOutcome, TaskDeployment, TaskExecutorRegistration,
+    TaskExecutorReport, TaskMetricsSnapshot, TaskReport, TaskStateUpdate, ToJobManager,
+    ToTaskExecutor,
 };
 use spindle_common::id::{
     AllocationId, ExecutionAttemptId, FencingToken, JobId, JobVertexId, NodeName, ResourceId,
@@ -20,8 +25,8 @@ use crate::config::JobManagerConfig;
 use crate::job_manager::JobManager;
 use crate::machine::{Machine, Outbox};
 use crate::message::{
-    ConnectionId, Container, ContainerAsk, ContainerPlan, Effect, Input, ResourceEffect,
-    ResourceEvent, Transition,
+    CheckpointEffect, CheckpointEvent, ConnectionId, Container, ContainerAsk, ContainerPlan,
+    Effect, Input, ResourceEffect, ResourceEvent, Transition,
 };
 
 /// Plays a story and answers it with the effects below each line.
@@ -216,6 +221,51 @@ impl Script {
                 update.cause = Some(cause(class, operator, message));
                 self.tell(first, update);
                 return;
+            }
+            "prepared" => checkpoint_event(CheckpointEvent::Prepared {
+                id: number(first),
+                directory: format!("hdfs://nn/cp/{}/chk-{first}", job(1)),
+            }),
+            "notprepared" => checkpoint_event(CheckpointEvent::PrepareFailed {
+                id: number(first),
+                reason,
+            }),
+            "persisted" => {
+                checkpoint_event(CheckpointEvent::MetadataPersisted { id: number(first) })
+            }
+            "notpersisted" => checkpoint_event(CheckpointEvent::MetadataFailed {
+                id: number(first),
+                reason,
+            }),
+            "discarded" => checkpoint_event(CheckpointEvent::Discarded { id: number(first) }),
+            "notdiscarded" => checkpoint_event(CheckpointEvent::DiscardFailed {
+                id: number(first),
+                reason,
+            }),
+            "trigger" => checkpoint_event(CheckpointEvent::Trigger {
+                request: first.parse().unwrap(),
+            }),
+            // From whom, which task, which checkpoint, and what is in its one state.
+            "ack" | "decline" => {
+                let mut words = after.splitn(3, ' ');
+                let task = execution(words.next().unwrap());
+                let checkpoint = number(words.next().unwrap());
+                let rest = words.next().unwrap_or_default();
+                let outcome = match command {
+                    "ack" => acknowledged(task, rest),
+                    _ => TaskCheckpointOutcome::Declined {
+                        reason: rest.to_owned(),
+                    },
+                };
+                self.from(
+                    first,
+                    ToJobManager::TaskCheckpoint(TaskCheckpoint {
+                        job: job(1),
+                        execution: task,
+                        checkpoint,
+                        outcome,
+                    }),
+                )
             }
             "all" => {
                 self.all(first);
@@ -435,6 +485,38 @@ pub(super) fn job(n: u8) -> JobId {
     JobId::from_bytes([n; 16])
 }
 
+fn number(text: &str) -> CheckpointId {
+    CheckpointId(text.parse().unwrap())
+}
+
+fn checkpoint_event(event: CheckpointEvent) -> Input {
+    Input::Checkpoint { job: job(1), event }
+}
+
+/// A task wrote these bytes: a source its positions, a sink what it has to commit.
+fn acknowledged(task: ExecutionAttemptId, content: &str) -> TaskCheckpointOutcome {
+    let name = short(task);
+    let uid = name.split('/').next().unwrap().to_owned();
+    TaskCheckpointOutcome::Acknowledged {
+        snapshot: SubtaskSnapshot {
+            operators: vec![OperatorSnapshot {
+                uid,
+                states: vec![StateSnapshot {
+                    name: "state".to_owned(),
+                    distribution: Distribution::Union,
+                    schema: "text".to_owned(),
+                    chunks: vec![StateChunk {
+                        index: task.subtask,
+                        entries: 1,
+                        content: StateHandle::Inline(content.as_bytes().to_vec()),
+                    }],
+                }],
+            }],
+        },
+        stats: SubtaskCheckpointStats::default(),
+    }
+}
+
 fn cause(class: FailureClass, operator: Option<&str>, message: &str) -> FailureCause {
     FailureCause {
         class,
@@ -498,6 +580,7 @@ fn describe(effect: &Effect, name: impl Fn(ConnectionId) -> String) -> String {
         Effect::Resource(ResourceEffect::Launch { resource, .. }) => format!("launch {resource}"),
         Effect::Resource(ResourceEffect::Stop { resource }) => format!("stop {resource}"),
         Effect::Resource(ResourceEffect::Release { resource }) => format!("release {resource}"),
+        Effect::Checkpoint { effect, .. } => describe_checkpoint(effect),
         Effect::RemoveStaging { directories, .. } => format!("remove {directories:?}"),
         Effect::Transition(Transition::Job {
             from, to, cause, ..
@@ -518,6 +601,12 @@ fn describe(effect: &Effect, name: impl Fn(ConnectionId) -> String) -> String {
                 None => format!("tasks {from:?} -> {to:?}: {task}"),
             }
         }
+        Effect::Transition(Transition::Checkpoint {
+            checkpoint, what, ..
+        }) => match checkpoint {
+            Some(id) => format!("checkpoint {id} {what}"),
+            None => format!("checkpoints end: {what}"),
+        },
         Effect::Transition(Transition::TaskManager { resource, what }) => {
             format!("TaskManager {resource} {what}")
         }
@@ -528,6 +617,36 @@ fn describe(effect: &Effect, name: impl Fn(ConnectionId) -> String) -> String {
         } => format!("terminate {status:?}: {diagnostics}"),
     };
     readable(&line)
+}
+
+fn describe_checkpoint(effect: &CheckpointEffect) -> String {
+    match effect {
+        CheckpointEffect::Prepare { directory, .. } => format!("make {directory}"),
+        CheckpointEffect::PersistMetadata {
+            directory,
+            metadata,
+            ..
+        } => {
+            let mut line = format!("write the metadata of {directory}:");
+            for operator in &metadata.operators {
+                let states: Vec<String> = operator.states.iter().map(describe_state).collect();
+                write!(line, " {}: {}", operator.uid, states.join(" ")).unwrap();
+            }
+            line
+        }
+        CheckpointEffect::Discard { directory, .. } => format!("discard {directory}"),
+        CheckpointEffect::RemoveAll { directory } => format!("remove {directory} with all in it"),
+    }
+}
+
+/// A state's name, and what is in its chunks.
+fn describe_state(state: &StateSnapshot) -> String {
+    let chunk = |chunk: &StateChunk| match &chunk.content {
+        StateHandle::Inline(bytes) => format!("{}={}", chunk.index, String::from_utf8_lossy(bytes)),
+        StateHandle::File(range) => format!("{}@{}", chunk.index, range.path),
+    };
+    let chunks: Vec<String> = state.chunks.iter().map(chunk).collect();
+    format!("{}[{}]", state.name, chunks.join(","))
 }
 
 fn describe_plan(plan: &ContainerPlan) -> String {
@@ -613,6 +732,12 @@ fn describe_task(task: &TaskDeployment) -> String {
                 channel.data_address
             )
             .unwrap();
+        }
+    }
+    if let Some(restore) = &task.restore {
+        write!(line, ", from checkpoint {}", restore.checkpoint).unwrap();
+        for state in restore.operators.iter().flat_map(|o| &o.states) {
+            write!(line, " {}", describe_state(state)).unwrap();
         }
     }
     for partition in &task.outputs {

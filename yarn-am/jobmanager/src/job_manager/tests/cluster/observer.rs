@@ -139,7 +139,7 @@ impl Observer {
                     });
                 }
             }
-            Input::CancelJob { job, .. } => self.about = Some(*job),
+            Input::CancelJob { job, .. } | Input::Checkpoint { job, .. } => self.about = Some(*job),
             Input::Resource(ResourceEvent::Allocated(granted)) => {
                 let sizes = granted.iter().map(|one| (one.resource.clone(), one.asked));
                 self.sizes.extend(sizes);
@@ -345,6 +345,8 @@ impl Observer {
                 self.asks.clone_from(&plan.asks);
             }
             Effect::Resource(ResourceEffect::Release { .. })
+            | Effect::Checkpoint { .. }
+            | Effect::Transition(Transition::Checkpoint { .. })
             | Effect::Transition(Transition::TaskManager { .. } | Transition::Stale { .. }) => {}
         }
     }

@@ -1,0 +1,565 @@
+//! The machine: triggers, collects, persists, tells, discards.
+
+mod ends;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use spindle_common::checkpoint::{CheckpointBarrier, CheckpointId, SnapshotKind};
+use spindle_common::config::CheckpointConfig;
+use spindle_common::execution::{FailureCause, JobStatus};
+use spindle_common::gateway::{TaskCheckpoint, TaskCheckpointOutcome, ToTaskExecutor};
+use spindle_common::id::{ExecutionAttemptId, JobId, ResourceId};
+use spindle_common::job_graph::JobGraph;
+use spindle_common::time::MonoTime;
+
+use super::acknowledged::{AcknowledgedCheckpoint, CompletedCheckpoint};
+use super::pending::{Acknowledged, Acknowledgement, Head, PendingCheckpoint, Preparing};
+use super::restore::RestorePlan;
+use super::stats::{CheckpointStats, CheckpointsView, TriggerView};
+use crate::machine::{Machine, Outbox};
+use crate::message::{CheckpointEffect, CheckpointEvent, Transition};
+
+/// After how long the removal of what must not stay is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// How checkpoints of one job are taken.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct CheckpointSettings {
+    pub(crate) config: CheckpointConfig,
+    /// The job's own directory, as a URI.
+    pub(crate) directory: String,
+    /// What the calendar said at [`MonoTime::ZERO`], in milliseconds since the epoch.
+    pub(crate) epoch_ms: u64,
+    /// The first number that nobody has used.
+    pub(crate) first_id: CheckpointId,
+}
+
+/// What can happen to it.
+#[derive(Debug)]
+pub(crate) enum CheckpointInput {
+    /// All tasks run: these.
+    TasksRun(Vec<Participant>),
+    /// A task is done, so that no checkpoint can be begun any more.
+    TaskDone(ExecutionAttemptId),
+    /// All tasks are being stopped.
+    TasksStop {
+        why: String,
+    },
+    /// What a task of the current attempt says.
+    Task(Box<TaskCheckpoint>),
+    /// What the storage says, or somebody who wants a checkpoint.
+    Event(CheckpointEvent),
+    /// The job is over.
+    JobOver(JobStatus),
+    Tick,
+}
+
+/// What it wants done.
+#[derive(Debug)]
+pub(crate) enum CoordinatorEffect {
+    Storage(CheckpointEffect),
+    Send {
+        to: ResourceId,
+        message: Box<ToTaskExecutor>,
+    },
+    /// Too many checkpoints failed.
+    FailJob(FailureCause),
+    Transition(Transition),
+}
+
+/// A task that takes part in checkpoints.
+#[derive(Debug, Clone)]
+pub(crate) struct Participant {
+    pub(crate) execution: ExecutionAttemptId,
+    pub(crate) resource: ResourceId,
+    pub(crate) is_source: bool,
+}
+
+/// Whether checkpoints can be begun.
+#[derive(Debug)]
+enum Phase {
+    /// Not all tasks run.
+    Waiting,
+    Triggering {
+        tasks: Vec<Participant>,
+        /// When the next is due by the interval.
+        next: Option<MonoTime>,
+    },
+    /// Some tasks are done: what is under way may still be complete.
+    Ending { tasks: Vec<Participant> },
+    /// The job is over.
+    Over,
+}
+
+/// A checkpoint that is under way.
+#[derive(Debug)]
+enum Pending {
+    Preparing(Preparing),
+    Collecting(PendingCheckpoint),
+    /// Waits until those before it are persisted.
+    Ready(AcknowledgedCheckpoint),
+    Persisting(Persisting),
+}
+
+/// Its metadata is being written: whether it is complete, only the storage knows.
+#[derive(Debug)]
+struct Persisting {
+    head: Head,
+    tasks: Vec<ExecutionAttemptId>,
+    completed: CompletedCheckpoint,
+}
+
+/// A checkpoint that may be complete for all that is known, and must not be.
+#[derive(Debug)]
+struct Condemned {
+    directory: String,
+    /// When its removal is asked for again; nothing while that is under way.
+    retry: Option<MonoTime>,
+}
+
+/// Takes checkpoints of one job.
+#[derive(Debug)]
+pub(crate) struct CheckpointCoordinator {
+    job: JobId,
+    graph: Arc<JobGraph>,
+    settings: CheckpointSettings,
+    next_id: CheckpointId,
+    phase: Phase,
+    pending: BTreeMap<CheckpointId, Pending>,
+    /// Those that are kept, the newest last.
+    completed: VecDeque<CompletedCheckpoint>,
+    /// Those that others still need files of.
+    subsumed: Vec<CompletedCheckpoint>,
+    condemned: BTreeMap<CheckpointId, Condemned>,
+    /// Those that failed while their directory was being made.
+    abandoned: BTreeSet<CheckpointId>,
+    /// Requests that wait for their turn.
+    requests: VecDeque<u64>,
+    failures_in_row: u32,
+    last_end: Option<MonoTime>,
+    stats: CheckpointStats,
+}
+
+type Out<'a, 'b> = &'a mut Outbox<'b, CoordinatorEffect>;
+
+impl CheckpointCoordinator {
+    pub(crate) fn new(job: JobId, graph: Arc<JobGraph>, settings: CheckpointSettings) -> Self {
+        Self {
+            job,
+            graph,
+            next_id: settings.first_id,
+            settings,
+            phase: Phase::Waiting,
+            pending: BTreeMap::new(),
+            completed: VecDeque::new(),
+            subsumed: Vec::new(),
+            condemned: BTreeMap::new(),
+            abandoned: BTreeSet::new(),
+            requests: VecDeque::new(),
+            failures_in_row: 0,
+            last_end: None,
+            stats: CheckpointStats::default(),
+        }
+    }
+
+    /// What can be seen of it.
+    pub(crate) fn view(&self) -> Arc<CheckpointsView> {
+        self.stats.view()
+    }
+
+    /// Whether a checkpoint may be complete for all that is known: until the storage answers, the job does not end.
+    pub(crate) fn is_persisting(&self) -> bool {
+        let persisting = |pending: &Pending| matches!(pending, Pending::Persisting(_));
+        self.pending.values().any(persisting)
+    }
+
+    /// Whether it is certain which checkpoint is the newest: only then may the job start again.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.condemned.is_empty() && !self.is_persisting()
+    }
+
+    /// What tasks are to begin with, if there is a complete checkpoint.
+    ///
+    /// # Errors
+    /// If it does not fit the job.
+    pub(crate) fn restore(&self) -> Result<Option<RestorePlan<'_>>, String> {
+        let newest = self.completed.back();
+        newest
+            .map(|newest| RestorePlan::new(newest, &self.graph, false))
+            .transpose()
+    }
+
+    /// The tasks were sent with what [`Self::restore`] says.
+    pub(crate) fn restored(&mut self, now: MonoTime) {
+        if let Some(newest) = self.completed.back() {
+            self.stats.restored(now, newest.id, &newest.directory);
+        }
+    }
+
+    fn tasks_run(&mut self, now: MonoTime, tasks: Vec<Participant>) {
+        let next = self.settings.config.interval.map(|interval| now + interval);
+        self.phase = Phase::Triggering { tasks, next };
+    }
+
+    fn task_done(&mut self, now: MonoTime, task: ExecutionAttemptId, out: Out<'_, '_>) {
+        match std::mem::replace(&mut self.phase, Phase::Waiting) {
+            Phase::Triggering { tasks, .. } => {
+                self.phase = Phase::Ending { tasks };
+                let why = "the job is ending: some of its tasks are done".to_owned();
+                self.refuse_requests(&why);
+                if self.settings.config.interval.is_some() {
+                    out.push(self.transition(None, why));
+                }
+            }
+            other @ (Phase::Waiting | Phase::Ending { .. } | Phase::Over) => self.phase = other,
+        }
+        let misses = |pending: &Pending| match pending {
+            Pending::Preparing(_) => true,
+            Pending::Collecting(pending) => pending.misses(task),
+            Pending::Ready(_) | Pending::Persisting(_) => false,
+        };
+        for id in self.pending_where(misses) {
+            let why = format!("task {task} was done before it came to its barrier");
+            self.fail(now, id, &why, false, out);
+        }
+    }
+
+    fn pending_where(&self, wanted: impl Fn(&Pending) -> bool) -> Vec<CheckpointId> {
+        let pending = self.pending.iter();
+        pending
+            .filter(|(_, pending)| wanted(pending))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// When the next checkpoint may be begun, if one is wanted and there is room.
+    fn due(&self) -> Option<MonoTime> {
+        let Phase::Triggering { next, .. } = &self.phase else {
+            return None;
+        };
+        if self.pending.len() >= self.settings.config.max_concurrent as usize {
+            return None;
+        }
+        if !self.requests.is_empty() {
+            return Some(MonoTime::ZERO);
+        }
+        let pause = self
+            .last_end
+            .map(|end| end + self.settings.config.min_pause);
+        next.map(|next| pause.map_or(next, |pause| next.max(pause)))
+    }
+
+    fn begin_if_due(&mut self, now: MonoTime, out: Out<'_, '_>) {
+        while self.due().is_some_and(|due| due <= now) {
+            let Phase::Triggering { tasks, next } = &mut self.phase else {
+                return;
+            };
+            let request = self.requests.pop_front();
+            let interval = self.settings.config.interval;
+            *next = interval.map(|interval| now + interval);
+            let id = self.next_id;
+            self.next_id = CheckpointId(id.0 + 1);
+            let head = Head {
+                id,
+                triggered: now,
+                deadline: now + self.settings.config.timeout,
+                request,
+            };
+            self.stats.begun(&head, tasks.len());
+            let directory = format!("{}/chk-{id}", self.settings.directory);
+            self.pending
+                .insert(id, Pending::Preparing(Preparing { head }));
+            out.push(CoordinatorEffect::Storage(CheckpointEffect::Prepare {
+                id,
+                directory,
+            }));
+        }
+    }
+
+    fn prepared(&mut self, id: CheckpointId, directory: String, out: Out<'_, '_>) {
+        let (tasks, preparing) = match (&self.phase, self.pending.remove(&id)) {
+            (
+                Phase::Triggering { tasks, .. } | Phase::Ending { tasks },
+                Some(Pending::Preparing(preparing)),
+            ) => (tasks, preparing),
+            (_, other) => {
+                self.pending.extend(other.map(|other| (id, other)));
+                if self.abandoned.remove(&id) {
+                    self.discard(id, directory, out);
+                }
+                return;
+            }
+        };
+        let barrier = CheckpointBarrier {
+            id,
+            timestamp_ms: self.calendar(preparing.head.triggered),
+            kind: SnapshotKind::Checkpoint,
+            directory: directory.as_str().into(),
+        };
+        for source in tasks.iter().filter(|task| task.is_source) {
+            let message = ToTaskExecutor::TriggerCheckpoint {
+                job: self.job,
+                execution: source.execution,
+                barrier: barrier.clone(),
+            };
+            out.push(CoordinatorEffect::Send {
+                to: source.resource.clone(),
+                message: Box::new(message),
+            });
+        }
+        self.stats.prepared(id, &directory);
+        let executions = tasks.iter().map(|task| task.execution);
+        let pending = preparing.prepared(directory, executions);
+        self.pending.insert(id, Pending::Collecting(pending));
+        out.push(self.transition(Some(id), "triggered".to_owned()));
+    }
+
+    /// What the calendar says at a time, in milliseconds since the epoch.
+    fn calendar(&self, at: MonoTime) -> i64 {
+        i64::try_from(self.settings.epoch_ms + at.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn task(&mut self, now: MonoTime, done: TaskCheckpoint, out: Out<'_, '_>) {
+        let TaskCheckpoint {
+            execution: task,
+            checkpoint: id,
+            outcome,
+            ..
+        } = done;
+        let pending = match self.pending.remove(&id) {
+            Some(Pending::Collecting(pending)) if pending.misses(task) => pending,
+            other => {
+                self.pending.extend(other.map(|other| (id, other)));
+                let what = format!("what {task} says of checkpoint {id}");
+                out.push(CoordinatorEffect::Transition(Transition::Stale { what }));
+                return;
+            }
+        };
+        let (snapshot, stats) = match outcome {
+            TaskCheckpointOutcome::Acknowledged { snapshot, stats } => (snapshot, stats),
+            TaskCheckpointOutcome::Declined { reason } => {
+                self.pending.insert(id, Pending::Collecting(pending));
+                let why = format!("{} declined it: {reason}", self.name_of(task));
+                self.fail(now, id, &why, true, out);
+                return;
+            }
+        };
+        self.stats.acknowledged(now, id, stats);
+        let acknowledgement = Acknowledgement {
+            at: now,
+            snapshot,
+            stats,
+        };
+        match pending.acknowledge(&self.graph, task, acknowledgement) {
+            Acknowledged::Waiting(pending) | Acknowledged::Stale(pending) => {
+                self.pending.insert(id, Pending::Collecting(pending));
+            }
+            Acknowledged::Inconsistent(pending, why) => {
+                self.pending.insert(id, Pending::Collecting(pending));
+                self.fail(now, id, &why, true, out);
+            }
+            Acknowledged::All(whole, acknowledgements) => {
+                self.stats.subtasks(&self.graph, id, &acknowledgements);
+                self.pending.insert(id, Pending::Ready(whole));
+                self.persist_next(out);
+            }
+        }
+    }
+
+    /// A task's name and number, for people.
+    fn name_of(&self, task: ExecutionAttemptId) -> String {
+        match self.graph.vertex(task.vertex) {
+            Some(vertex) => format!(
+                "`{}` ({}/{})",
+                vertex.name(),
+                task.subtask + 1,
+                vertex.parallelism
+            ),
+            None => task.to_string(),
+        }
+    }
+
+    /// Metadata is written one after the other, so that what is complete is so in the order of the numbers.
+    fn persist_next(&mut self, out: Out<'_, '_>) {
+        if !self.is_settled() {
+            return;
+        }
+        let ready = self.pending_where(|pending| matches!(pending, Pending::Ready(_)));
+        let Some(&id) = ready.first() else {
+            return;
+        };
+        match self.pending.remove(&id) {
+            Some(Pending::Ready(whole)) => {
+                let timestamp = self.calendar(whole.head.triggered);
+                let completed = CompletedCheckpoint {
+                    id,
+                    directory: whole.directory.clone(),
+                    metadata: whole.metadata(self.job, timestamp),
+                };
+                out.push(CoordinatorEffect::Storage(
+                    CheckpointEffect::PersistMetadata {
+                        id,
+                        directory: whole.directory,
+                        metadata: Arc::clone(&completed.metadata),
+                    },
+                ));
+                let persisting = Persisting {
+                    head: whole.head,
+                    tasks: whole.tasks,
+                    completed,
+                };
+                self.pending.insert(id, Pending::Persisting(persisting));
+            }
+            other => self.pending.extend(other.map(|other| (id, other))),
+        }
+    }
+
+    fn event(&mut self, now: MonoTime, event: CheckpointEvent, out: Out<'_, '_>) {
+        match event {
+            CheckpointEvent::Trigger { request } => self.requested(request),
+            CheckpointEvent::Prepared { id, directory } => {
+                self.prepared(id, directory, out);
+            }
+            CheckpointEvent::PrepareFailed { id, reason } => {
+                self.abandoned.remove(&id);
+                if matches!(self.pending.get(&id), Some(Pending::Preparing(_))) {
+                    let why = format!("its directory could not be made: {reason}");
+                    self.fail(now, id, &why, true, out);
+                }
+            }
+            CheckpointEvent::MetadataPersisted { id } => self.persisted(now, id, out),
+            CheckpointEvent::MetadataFailed { id, reason } => {
+                self.not_persisted(now, id, &reason, out);
+            }
+            CheckpointEvent::Discarded { id } => {
+                self.condemned.remove(&id);
+                self.stats.discarded(id);
+                self.persist_next(out);
+            }
+            CheckpointEvent::DiscardFailed { id, reason } => {
+                if let Some(condemned) = self.condemned.get_mut(&id) {
+                    condemned.retry = Some(now + RETRY);
+                }
+                let what = format!("could not be removed: {reason}");
+                out.push(self.transition(Some(id), what));
+            }
+        }
+    }
+
+    /// Somebody wants a checkpoint.
+    fn requested(&mut self, request: u64) {
+        let refusal = match &self.phase {
+            Phase::Triggering { .. } => None,
+            Phase::Waiting => Some("not all tasks of the job run"),
+            Phase::Ending { .. } => Some("the job is ending: some of its tasks are done"),
+            Phase::Over => Some("the job is over"),
+        };
+        match refusal {
+            None => {
+                self.requests.push_back(request);
+                self.stats.answer(request, TriggerView::Waiting);
+            }
+            Some(why) => {
+                let why = format!("no checkpoint can be taken: {why}");
+                self.stats.answer(request, TriggerView::Failed(why));
+            }
+        }
+    }
+
+    fn refuse_requests(&mut self, why: &str) {
+        for request in std::mem::take(&mut self.requests) {
+            let why = format!("no checkpoint can be taken: {why}");
+            self.stats.answer(request, TriggerView::Failed(why));
+        }
+    }
+
+    fn tick(&mut self, now: MonoTime, out: Out<'_, '_>) {
+        let late = |head: &Head| head.deadline <= now;
+        let expired = self.pending_where(|pending| match pending {
+            Pending::Preparing(preparing) => late(&preparing.head),
+            Pending::Collecting(pending) => late(&pending.head),
+            Pending::Ready(whole) => late(&whole.head),
+            Pending::Persisting(_) => false,
+        });
+        for id in expired {
+            let why = self.why_late(id);
+            self.fail(now, id, &why, true, out);
+        }
+        for (&id, condemned) in &mut self.condemned {
+            if condemned.retry.take_if(|at| *at <= now).is_some() {
+                let directory = condemned.directory.clone();
+                out.push(CoordinatorEffect::Storage(CheckpointEffect::Discard {
+                    id,
+                    directory,
+                }));
+            }
+        }
+    }
+
+    fn why_late(&self, id: CheckpointId) -> String {
+        let timeout = self.settings.config.timeout.as_secs_f64();
+        let waited_for = match self.pending.get(&id) {
+            Some(Pending::Preparing(_)) => "its directory was not made".to_owned(),
+            Some(Pending::Collecting(pending)) => {
+                let missing = pending.missing_tasks();
+                let names: BTreeSet<String> = missing.map(|task| self.name_of(task)).collect();
+                let first: Vec<&str> = names.iter().take(3).map(String::as_str).collect();
+                let more = match names.len().saturating_sub(first.len()) {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                format!("{}{more} had not acknowledged it", first.join(", "))
+            }
+            Some(Pending::Ready(_) | Pending::Persisting(_)) | None => {
+                "those before it were not written".to_owned()
+            }
+        };
+        format!(
+            "it was not complete after {timeout} s (execution.checkpointing.timeout): {waited_for}"
+        )
+    }
+
+    fn transition(&self, checkpoint: Option<CheckpointId>, what: String) -> CoordinatorEffect {
+        CoordinatorEffect::Transition(Transition::Checkpoint {
+            job: self.job,
+            checkpoint,
+            what,
+        })
+    }
+}
+
+impl Machine for CheckpointCoordinator {
+    type Input = CheckpointInput;
+    type Effect = CoordinatorEffect;
+
+    fn handle(
+        &mut self,
+        now: MonoTime,
+        input: CheckpointInput,
+        out: &mut Outbox<'_, CoordinatorEffect>,
+    ) {
+        match input {
+            CheckpointInput::TasksRun(tasks) => self.tasks_run(now, tasks),
+            CheckpointInput::TaskDone(task) => self.task_done(now, task, out),
+            CheckpointInput::TasksStop { why } => self.tasks_stop(now, &why, out),
+            CheckpointInput::Task(done) => self.task(now, *done, out),
+            CheckpointInput::Event(event) => self.event(now, event, out),
+            CheckpointInput::JobOver(status) => self.job_over(now, status, out),
+            CheckpointInput::Tick => self.tick(now, out),
+        }
+        self.begin_if_due(now, out);
+    }
+
+    fn deadline(&self) -> Option<MonoTime> {
+        let pending = self.pending.values().filter_map(|pending| match pending {
+            Pending::Preparing(preparing) => Some(preparing.head.deadline),
+            Pending::Collecting(pending) => Some(pending.head.deadline),
+            Pending::Ready(whole) => Some(whole.head.deadline),
+            Pending::Persisting(_) => None,
+        });
+        let retries = self.condemned.values().filter_map(|c| c.retry);
+        pending.chain(retries).chain(self.due()).min()
+    }
+}

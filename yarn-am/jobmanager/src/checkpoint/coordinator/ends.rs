@@ -1,0 +1,236 @@
+//! How checkpoints end: complete, failed, subsumed, or with the job.
+
+use spindle_common::checkpoint::CheckpointId;
+use spindle_common::config::CheckpointRetention;
+use spindle_common::execution::{FailureCause, FailureClass, JobStatus};
+use spindle_common::gateway::ToTaskExecutor;
+use spindle_common::id::ExecutionAttemptId;
+use spindle_common::time::MonoTime;
+
+use super::{
+    CheckpointCoordinator, Condemned, CoordinatorEffect, Out, Participant, Pending, Phase,
+};
+use crate::checkpoint::acknowledged::{CompletedCheckpoint, refer_to};
+use crate::checkpoint::pending::Head;
+use crate::message::{CheckpointEffect, Transition};
+
+impl CheckpointCoordinator {
+    /// Its metadata is durable: from now on it is a checkpoint.
+    pub(super) fn persisted(&mut self, now: MonoTime, id: CheckpointId, out: Out<'_, '_>) {
+        let persisting = match self.pending.remove(&id) {
+            Some(Pending::Persisting(persisting)) => persisting,
+            other => {
+                self.pending.extend(other.map(|other| (id, other)));
+                let what = format!("metadata of checkpoint {id}, which is not being written");
+                out.push(CoordinatorEffect::Transition(Transition::Stale { what }));
+                return;
+            }
+        };
+        self.failures_in_row = 0;
+        self.last_end = Some(now);
+        let directory = &persisting.completed.directory;
+        self.stats.completed(now, &persisting.head, directory);
+        out.push(self.transition(Some(id), "complete".to_owned()));
+        self.completed.push_back(persisting.completed);
+        for task in self.tasks_of(&persisting.tasks) {
+            let message = ToTaskExecutor::CheckpointComplete {
+                job: self.job,
+                execution: task.execution,
+                checkpoint: id,
+            };
+            out.push(CoordinatorEffect::Send {
+                to: task.resource.clone(),
+                message: Box::new(message),
+            });
+        }
+        for older in self.pending_where(|_| true) {
+            if older < id {
+                let why = format!("checkpoint {id}, which was begun later, was complete before it");
+                self.fail(now, older, &why, false, out);
+            }
+        }
+        while self.completed.len() > self.settings.config.num_retained as usize {
+            self.subsumed.extend(self.completed.pop_front());
+        }
+        self.discard_subsumed(out);
+        self.persist_next(out);
+    }
+
+    /// It could not be made complete, or nobody knows.
+    pub(super) fn not_persisted(
+        &mut self,
+        now: MonoTime,
+        id: CheckpointId,
+        reason: &str,
+        out: Out<'_, '_>,
+    ) {
+        if let Some(Pending::Persisting(persisting)) = self.pending.get(&id) {
+            let condemned = Condemned {
+                directory: persisting.completed.directory.clone(),
+                retry: None,
+            };
+            self.condemned.insert(id, condemned);
+            let why = format!("its metadata could not be written: {reason}");
+            self.fail(now, id, &why, true, out);
+        }
+    }
+
+    /// A checkpoint will not be complete. `counts` if that is a sign of something wrong.
+    pub(super) fn fail(
+        &mut self,
+        now: MonoTime,
+        id: CheckpointId,
+        why: &str,
+        counts: bool,
+        out: Out<'_, '_>,
+    ) {
+        let Some(pending) = self.pending.remove(&id) else {
+            return;
+        };
+        let (head, directory): (Head, Option<String>) = match pending {
+            // Its directory may come to be yet: that is told.
+            Pending::Preparing(preparing) => {
+                self.abandoned.insert(id);
+                (preparing.head, None)
+            }
+            Pending::Collecting(pending) => {
+                self.stats
+                    .subtasks(&self.graph, id, pending.acknowledgements());
+                (pending.head, Some(pending.directory))
+            }
+            Pending::Ready(whole) => (whole.head, Some(whole.directory)),
+            Pending::Persisting(persisting) => {
+                (persisting.head, Some(persisting.completed.directory))
+            }
+        };
+        self.last_end = Some(now);
+        self.stats.failed(now, &head, why);
+        out.push(self.transition(Some(id), format!("failed: {why}")));
+        if let Some(directory) = directory {
+            self.tell_aborted(id, out);
+            self.discard(id, directory, out);
+        }
+        self.discard_subsumed(out);
+        if counts {
+            self.count_failure(id, why, out);
+        }
+        self.persist_next(out);
+    }
+
+    /// Barriers of it may be under way.
+    fn tell_aborted(&self, checkpoint: CheckpointId, out: Out<'_, '_>) {
+        let (Phase::Triggering { tasks, .. } | Phase::Ending { tasks }) = &self.phase else {
+            return;
+        };
+        for task in tasks {
+            let message = ToTaskExecutor::CheckpointAborted {
+                job: self.job,
+                execution: task.execution,
+                checkpoint,
+            };
+            out.push(CoordinatorEffect::Send {
+                to: task.resource.clone(),
+                message: Box::new(message),
+            });
+        }
+    }
+
+    fn count_failure(&mut self, id: CheckpointId, why: &str, out: Out<'_, '_>) {
+        if matches!(self.phase, Phase::Waiting | Phase::Over) {
+            return;
+        }
+        self.failures_in_row += 1;
+        let tolerable = self.settings.config.tolerable_failures;
+        if self.failures_in_row <= tolerable {
+            return;
+        }
+        self.failures_in_row = 0;
+        let message = format!(
+            "checkpoint {id} failed: {why} (execution.checkpointing.tolerable-failed-checkpoints is {tolerable})"
+        );
+        out.push(CoordinatorEffect::FailJob(FailureCause {
+            class: FailureClass::Restart,
+            operator: None,
+            message,
+        }));
+    }
+
+    /// Those of the tasks that run which are among these.
+    fn tasks_of(&self, executions: &[ExecutionAttemptId]) -> Vec<Participant> {
+        match &self.phase {
+            Phase::Triggering { tasks, .. } | Phase::Ending { tasks } => {
+                let among = |task: &&Participant| executions.contains(&task.execution);
+                tasks.iter().filter(among).cloned().collect()
+            }
+            Phase::Waiting | Phase::Over => Vec::new(),
+        }
+    }
+
+    pub(super) fn discard(&self, id: CheckpointId, directory: String, out: Out<'_, '_>) {
+        out.push(CoordinatorEffect::Storage(CheckpointEffect::Discard {
+            id,
+            directory,
+        }));
+    }
+
+    /// Removes those that are not kept, unless something that is, or may be, refers to them.
+    fn discard_subsumed(&mut self, out: Out<'_, '_>) {
+        let (needed, free): (Vec<_>, Vec<_>) = std::mem::take(&mut self.subsumed)
+            .into_iter()
+            .partition(|one| self.is_needed(one));
+        self.subsumed = needed;
+        for one in free {
+            self.discard(one.id, one.directory, out);
+        }
+    }
+
+    fn is_needed(&self, one: &CompletedCheckpoint) -> bool {
+        let directory = &one.directory;
+        let kept = self.completed.iter().any(|kept| kept.refers_to(directory));
+        kept || self.pending.values().any(|pending| match pending {
+            Pending::Preparing(_) => false,
+            Pending::Collecting(pending) => {
+                let done = pending.acknowledgements().values().flatten();
+                done.into_iter()
+                    .any(|done| refer_to(&done.snapshot.operators, directory))
+            }
+            Pending::Ready(whole) => whole.refers_to(directory),
+            Pending::Persisting(persisting) => persisting.completed.refers_to(directory),
+        })
+    }
+
+    pub(super) fn tasks_stop(&mut self, now: MonoTime, why: &str, out: Out<'_, '_>) {
+        if matches!(self.phase, Phase::Over) {
+            return;
+        }
+        self.phase = Phase::Waiting;
+        self.failures_in_row = 0;
+        self.refuse_requests(why);
+        let unwritten = |pending: &Pending| !matches!(pending, Pending::Persisting(_));
+        for id in self.pending_where(unwritten) {
+            self.fail(now, id, why, false, out);
+        }
+    }
+
+    pub(super) fn job_over(&mut self, now: MonoTime, status: JobStatus, out: Out<'_, '_>) {
+        self.tasks_stop(now, "the job is over", out);
+        self.phase = Phase::Over;
+        let kept = match self.settings.config.retention {
+            CheckpointRetention::Retain => status != JobStatus::Finished,
+            CheckpointRetention::DeleteOnCancellation => status == JobStatus::Failed,
+            CheckpointRetention::None => false,
+        };
+        let used = self.next_id != self.settings.first_id || !self.completed.is_empty();
+        if used && !(kept && !self.completed.is_empty()) {
+            let directory = self.settings.directory.clone();
+            for one in self.completed.drain(..) {
+                self.stats.discarded(one.id);
+            }
+            out.push(CoordinatorEffect::Storage(CheckpointEffect::RemoveAll {
+                directory,
+            }));
+        }
+        self.completed.clear();
+        self.subsumed.clear();
+    }
+}
