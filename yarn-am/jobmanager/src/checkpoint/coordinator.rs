@@ -239,7 +239,11 @@ impl CheckpointCoordinator {
         let Phase::Triggering { next, .. } = &self.phase else {
             return None;
         };
-        if self.pending.len() >= self.settings.config.max_concurrent as usize {
+        // Barriers leave in the order of their numbers, so directories are made one after the other.
+        let preparing = |pending: &Pending| matches!(pending, Pending::Preparing(_));
+        if self.pending.len() >= self.settings.config.max_concurrent as usize
+            || self.pending.values().any(preparing)
+        {
             return None;
         }
         if !self.requests.is_empty() {

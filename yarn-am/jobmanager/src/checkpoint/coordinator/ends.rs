@@ -46,7 +46,7 @@ impl CheckpointCoordinator {
         for older in self.pending_where(|_| true) {
             if older < id {
                 let why = format!("checkpoint {id}, which was begun later, was complete before it");
-                self.fail(now, older, &why, false, out);
+                self.give_up(now, older, &why, out);
             }
         }
         while self.completed.len() > self.settings.config.num_retained as usize {
@@ -84,6 +84,15 @@ impl CheckpointCoordinator {
         counts: bool,
         out: Out<'_, '_>,
     ) {
+        self.give_up(now, id, why, out);
+        if counts {
+            self.count_failure(id, why, out);
+        }
+        self.persist_next(out);
+    }
+
+    /// The same of several, of which none may be persisted on that occasion.
+    fn give_up(&mut self, now: MonoTime, id: CheckpointId, why: &str, out: Out<'_, '_>) {
         let Some(pending) = self.pending.remove(&id) else {
             return;
         };
@@ -111,10 +120,6 @@ impl CheckpointCoordinator {
             self.discard(id, directory, out);
         }
         self.discard_subsumed(out);
-        if counts {
-            self.count_failure(id, why, out);
-        }
-        self.persist_next(out);
     }
 
     /// Barriers of it may be under way.
@@ -144,7 +149,8 @@ impl CheckpointCoordinator {
         if self.failures_in_row <= tolerable {
             return;
         }
-        self.failures_in_row = 0;
+        // All tasks will be stopped: nothing is begun any more.
+        self.phase = Phase::Waiting;
         let message = format!(
             "checkpoint {id} failed: {why} (execution.checkpointing.tolerable-failed-checkpoints is {tolerable})"
         );
@@ -208,7 +214,7 @@ impl CheckpointCoordinator {
         self.refuse_requests(why);
         let unwritten = |pending: &Pending| !matches!(pending, Pending::Persisting(_));
         for id in self.pending_where(unwritten) {
-            self.fail(now, id, why, false, out);
+            self.give_up(now, id, why, out);
         }
     }
 
@@ -221,7 +227,7 @@ impl CheckpointCoordinator {
             CheckpointRetention::None => false,
         };
         let used = self.next_id != self.settings.first_id || !self.completed.is_empty();
-        if used && !(kept && !self.completed.is_empty()) {
+        if used && (!kept || self.completed.is_empty()) {
             let directory = self.settings.directory.clone();
             for one in self.completed.drain(..) {
                 self.stats.discarded(one.id);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use spindle_common::config::{CheckpointConfig, CheckpointRetention, RestartConfig};
 
-use super::script::check;
 use super::per_job;
+use super::script::check;
 use crate::config::JobManagerConfig;
 
 /// Where the snapshots are, as seen from here.

@@ -3,6 +3,7 @@
 //! The TaskExecutors here obey the protocol of `spindle_common::gateway`; what the JobManager knows is recorded where it
 //! knows it from: at its border.
 
+mod checkpoints;
 mod executor;
 mod observer;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use spindle_common::execution::{FailureCause, FailureClass, JobStatus};
 use spindle_common::gateway::{TaskExecutorRegistration, TaskExecutorReport, ToJobManager};
-use spindle_common::id::{FencingToken, JobId, NodeName, ResourceId};
+use spindle_common::id::{FencingToken, JobId, JobVertexId, NodeName, ResourceId};
 use spindle_common::resource::{ByteSize, ResourceProfile, SlotProfile};
 use spindle_common::time::MonoTime;
 
@@ -22,13 +23,14 @@ use crate::config::{ClusterMode, JobManagerConfig, ResourceLimits};
 use crate::job_manager::JobManager;
 use crate::machine::{Machine, Outbox};
 use crate::message::{
-    ConnectionId, Container, ContainerAsk, Effect, FinalStatus, Input, ResourceEffect,
-    ResourceEvent,
+    CheckpointEvent, ConnectionId, Container, ContainerAsk, Effect, FinalStatus, Input,
+    ResourceEffect, ResourceEvent,
 };
 use crate::resource_manager::Sizes;
+use checkpoints::{Checkpoints, Storage};
 use executor::Executor;
 use observer::Observer;
-use spindle_common::config::RestartConfig;
+use spindle_common::config::{CheckpointConfig, CheckpointRetention, RestartConfig};
 
 /// What chance does next. The number picks one of those that it can happen to.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +55,15 @@ enum Action {
     Impostor(usize),
     IgnoreCommit(usize),
     Cancel(usize),
+    /// A task does something about a barrier.
+    Barrier(usize),
+    /// The storage does something.
+    Storage(usize),
+    Decline(usize),
+    StorageFails(usize),
+    StorageDoesInSecret(usize),
+    /// Somebody wants a checkpoint.
+    Trigger(usize),
     /// Another job with this many subtasks; not in per-job mode. Its sink may have slots of its own.
     Submit(u32, Sink),
 }
@@ -85,8 +96,27 @@ fn benign() -> impl Strategy<Value = Action> {
         8 => any::<usize>().prop_map(Action::ToExecutor),
         8 => any::<usize>().prop_map(Action::Work),
         3 => any::<usize>().prop_map(Action::World),
+        8 => any::<usize>().prop_map(Action::Barrier),
+        6 => any::<usize>().prop_map(Action::Storage),
+        1 => any::<usize>().prop_map(Action::Trigger),
         1 => (0_u64..1500).prop_map(Action::Wait),
         1 => (1_u32..4, Sink::any()).prop_map(|(p, sink)| Action::Submit(p, sink)),
+    ]
+}
+
+/// What happens while all tasks run.
+fn checkpointing() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        20 => any::<usize>().prop_map(Action::ToManager),
+        12 => any::<usize>().prop_map(Action::ToExecutor),
+        14 => any::<usize>().prop_map(Action::Barrier),
+        12 => any::<usize>().prop_map(Action::Storage),
+        5 => (0_u64..500).prop_map(Action::Wait),
+        2 => any::<usize>().prop_map(Action::Work),
+        1 => any::<usize>().prop_map(Action::Trigger),
+        1 => any::<usize>().prop_map(Action::World),
+        1 => any::<usize>().prop_map(Action::Grant),
+        1 => any::<usize>().prop_map(Action::Boot),
     ]
 }
 
@@ -105,6 +135,9 @@ fn fault() -> impl Strategy<Value = Action> {
         2 => any::<usize>().prop_map(Action::Impostor),
         1 => any::<usize>().prop_map(Action::IgnoreCommit),
         1 => any::<usize>().prop_map(Action::Cancel),
+        2 => any::<usize>().prop_map(Action::Decline),
+        3 => any::<usize>().prop_map(Action::StorageFails),
+        3 => any::<usize>().prop_map(Action::StorageDoesInSecret),
         1 => (0_u64..20_000).prop_map(Action::Wait),
     ]
 }
@@ -134,6 +167,7 @@ struct Cluster {
     /// What the transport and the resource provider will tell.
     world: VecDeque<Input>,
     observer: Observer,
+    checkpoints: Checkpoints,
     inputs: Vec<(MonoTime, Input)>,
     effects: Vec<Effect>,
 }
@@ -143,6 +177,7 @@ impl Cluster {
         let mut this = Self {
             manager: JobManager::new(config.clone()),
             observer: Observer::new(&config),
+            checkpoints: Checkpoints::new(&config.checkpoints),
             config,
             now: MonoTime::ZERO,
             pending: Vec::new(),
@@ -176,6 +211,7 @@ impl Cluster {
 
     fn input(&mut self, input: Input) {
         self.observer.before(&input);
+        self.checkpoints.before(&input);
         self.inputs.push((self.now, input.clone()));
         let mut effects = Vec::new();
         let sink = &mut |effect| effects.push(effect);
@@ -183,9 +219,11 @@ impl Cluster {
             .handle(self.now, input.clone(), &mut Outbox::new(sink));
         for effect in &effects {
             self.observer.effect(effect);
+            self.checkpoints.effect(effect);
         }
         let view = self.manager.view();
         self.observer.after(self.now, &input, &effects, &view);
+        self.checkpoints.after(self.now, &input, &effects, &view);
         if self.observer.terminated.is_some() {
             assert_eq!(
                 self.manager.deadline(),
@@ -340,6 +378,30 @@ impl Cluster {
         }
     }
 
+    /// A task of this TaskExecutor does something about a barrier. Sinks get theirs when the last source has sent it.
+    fn pass_barrier(&mut self, connection: ConnectionId, n: usize, declines: bool) {
+        let executor = self.executors.get_mut(&connection).unwrap();
+        let Some((job, source, id)) = executor.pass_barrier(n, declines) else {
+            return;
+        };
+        if source.vertex != JobVertexId::of_uid("src") {
+            return;
+        }
+        for executor in self.executors.values_mut() {
+            for (of, sink) in executor.sinks() {
+                if of == job && sink.attempt == source.attempt {
+                    executor.barrier(job, sink, id);
+                }
+            }
+        }
+    }
+
+    fn storage(&mut self, n: usize, how: Storage) {
+        if let Some(input) = self.checkpoints.act(n, how) {
+            self.input(input);
+        }
+    }
+
     fn wait(&mut self, time: Duration) {
         for executor in self.executors.values_mut() {
             executor.heartbeat();
@@ -386,6 +448,21 @@ impl Cluster {
                     let input = self.world.remove(n % self.world.len()).unwrap();
                     self.input(input);
                 }
+            }
+            Action::Barrier(n) | Action::Decline(n) => {
+                if let Some(c) = pick(&self.connections(alive), n) {
+                    self.pass_barrier(c, n, matches!(action, Action::Decline(_)));
+                }
+            }
+            Action::Storage(n) => self.storage(n, Storage::Does),
+            Action::StorageFails(n) => self.storage(n, Storage::Fails),
+            Action::StorageDoesInSecret(n) => self.storage(n, Storage::DoesInSecret),
+            Action::Trigger(n) => {
+                self.next += 1;
+                self.input(Input::Checkpoint {
+                    job: job(1 + (n % usize::from(self.jobs)) as u8),
+                    event: CheckpointEvent::Trigger { request: self.next },
+                });
             }
             Action::Wait(millis) => self.wait(Duration::from_millis(millis)),
             Action::GrantTooMuch => {
@@ -469,6 +546,7 @@ impl Cluster {
                         input,
                         Input::TaskExecutor {
                             message: ToJobManager::TaskState(_)
+                                | ToJobManager::TaskCheckpoint(_)
                                 | ToJobManager::OfferSlot { .. }
                                 | ToJobManager::Register(_),
                             ..
@@ -514,6 +592,46 @@ impl Cluster {
         }
     }
 
+    /// All that there is to be done is done, once.
+    fn round(&mut self, lingers: bool, storage: bool) {
+        while let Some(ask) = self.pending.first() {
+            self.grant(0, ask.pending);
+        }
+        for resource in self.in_place(|place| place == Place::Launched) {
+            self.boot(&resource);
+        }
+        while let Some(input) = self.world.pop_front() {
+            self.input(input);
+        }
+        while storage && self.checkpoints.wanted() > 0 {
+            self.storage(0, Storage::Does);
+        }
+        for connection in self.connections(|_| true) {
+            while self.executors[&connection].can_receive() {
+                self.deliver_to_executor(connection);
+            }
+            for n in 0..8 {
+                self.pass_barrier(connection, n, false);
+            }
+            if let Some(executor) = self.executors.get_mut(&connection) {
+                executor.refusals = 0;
+                executor.lingers = lingers;
+                executor.work_on_all();
+            }
+            while self.executors[&connection].can_send() {
+                self.deliver_to_manager(connection);
+            }
+        }
+    }
+
+    /// Nothing breaks until all tasks run, or a good while.
+    fn bring_up(&mut self, storage: bool) {
+        for _ in 0..20 {
+            self.round(true, storage);
+            self.wait(Duration::from_millis(100));
+        }
+    }
+
     /// From now on all goes well, but what is broken stays broken. Answers how the cluster ended.
     fn go_well(&mut self) -> FinalStatus {
         if matches!(self.config.mode, ClusterMode::Application { .. }) {
@@ -537,27 +655,7 @@ impl Cluster {
                     });
                 }
             }
-            while let Some(ask) = self.pending.first() {
-                self.grant(0, ask.pending);
-            }
-            for resource in self.in_place(|place| place == Place::Launched) {
-                self.boot(&resource);
-            }
-            while let Some(input) = self.world.pop_front() {
-                self.input(input);
-            }
-            for connection in self.connections(|_| true) {
-                while self.executors[&connection].can_receive() {
-                    self.deliver_to_executor(connection);
-                }
-                if let Some(executor) = self.executors.get_mut(&connection) {
-                    executor.refusals = 0;
-                    executor.work_on_all();
-                }
-                while self.executors[&connection].can_send() {
-                    self.deliver_to_manager(connection);
-                }
-            }
+            self.round(false, true);
             self.wait(Duration::from_millis(500));
         }
         panic!(
@@ -592,6 +690,35 @@ impl Cluster {
     }
 }
 
+/// On in most cases.
+fn checkpoint_config() -> impl Strategy<Value = CheckpointConfig> {
+    let retention = prop_oneof![
+        Just(CheckpointRetention::Retain),
+        Just(CheckpointRetention::DeleteOnCancellation),
+        Just(CheckpointRetention::None),
+    ];
+    let times = (
+        prop::option::weighted(0.8, 50_u64..1500),
+        0_u64..800,
+        1_u64..20,
+    );
+    let counts = (1_u32..4, 0_u32..4, 1_u32..4);
+    (times, counts, retention, prop::bool::weighted(0.9)).prop_map(
+        |((interval, pause, timeout), (concurrent, tolerable, retained), retention, on)| {
+            CheckpointConfig {
+                interval: interval.map(Duration::from_millis),
+                min_pause: Duration::from_millis(pause),
+                timeout: Duration::from_secs(timeout),
+                max_concurrent: concurrent,
+                tolerable_failures: tolerable,
+                retention,
+                num_retained: retained,
+                directory: on.then(|| "hdfs:///checkpoints".to_owned()),
+            }
+        },
+    )
+}
+
 fn config() -> impl Strategy<Value = JobManagerConfig> {
     let mode = prop_oneof![
         any::<bool>().prop_map(|attached| ClusterMode::PerJob { attached }),
@@ -604,9 +731,9 @@ fn config() -> impl Strategy<Value = JobManagerConfig> {
         ..ResourceLimits::default()
     });
     let of_session = (limits, 500_u64..20_000, 1_u32..4, 0.0_f64..6.0);
-    let slots = (1_u32..4, any::<bool>());
+    let slots = (1_u32..4, any::<bool>(), checkpoint_config());
     (mode, slots, 0_u32..4, 0_u64..3000, of_session).prop_map(
-        |(mode, (slots, spread), attempts, delay, (limits, idle, capacity, rate))| {
+        |(mode, (slots, spread, checkpoints), attempts, delay, (limits, idle, capacity, rate))| {
             JobManagerConfig {
                 mode,
                 spread,
@@ -615,6 +742,7 @@ fn config() -> impl Strategy<Value = JobManagerConfig> {
                     attempts,
                     delay: Duration::from_millis(delay),
                 },
+                checkpoints,
                 limits,
                 idle_timeout: Duration::from_millis(idle),
                 job_store_capacity: capacity,
@@ -637,6 +765,46 @@ proptest! {
         let mut cluster = Cluster::new(config, parallelism);
         for action in actions {
             cluster.act(action);
+        }
+        cluster.go_well();
+        cluster.replay_is_the_same();
+    }
+
+    #[test]
+    fn whatever_breaks_checkpoints_keep_their_rules(
+        config in config(),
+        checkpoints in checkpoint_config(),
+        interval in 20_u64..600,
+        parallelism in 1_u32..4,
+        actions in prop::collection::vec(
+            prop_oneof![
+                20 => checkpointing().boxed(),
+                1 => fault().boxed(),
+                1 => any::<usize>().prop_map(Action::FailTask).boxed(),
+            ],
+            0..400,
+        ),
+        recovers in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..6),
+    ) {
+        let checkpoints = CheckpointConfig {
+            interval: Some(Duration::from_millis(interval)),
+            directory: Some("hdfs:///checkpoints".to_owned()),
+            ..checkpoints
+        };
+        let restart = RestartConfig::FixedDelay {
+            attempts: 10,
+            delay: Duration::from_millis(interval),
+        };
+        let mut cluster = Cluster::new(JobManagerConfig { checkpoints, restart, ..config }, parallelism);
+        cluster.bring_up(true);
+        // Now and then all goes well for a while, but perhaps for the storage.
+        let at = |index: &prop::sample::Index| index.index(actions.len().max(1));
+        let recovers: BTreeMap<usize, bool> = recovers.iter().map(|(index, storage)| (at(index), *storage)).collect();
+        for (at, action) in actions.into_iter().enumerate() {
+            cluster.act(action);
+            if let Some(storage) = recovers.get(&at) {
+                cluster.bring_up(*storage);
+            }
         }
         cluster.go_well();
         cluster.replay_is_the_same();

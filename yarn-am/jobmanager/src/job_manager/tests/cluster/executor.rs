@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use spindle_common::checkpoint::CheckpointId;
 use spindle_common::execution::{ExecutionState, FailureCause, FailureClass};
 use spindle_common::gateway::{
-    TaskExecutorRegistration, TaskExecutorReport, TaskMetricsSnapshot, TaskStateUpdate,
-    ToJobManager, ToTaskExecutor,
+    TaskCheckpoint, TaskCheckpointOutcome, TaskExecutorRegistration, TaskExecutorReport,
+    TaskMetricsSnapshot, TaskStateUpdate, ToJobManager, ToTaskExecutor,
 };
 use spindle_common::id::{AllocationId, ExecutionAttemptId, JobId, JobVertexId, ResourceId};
 use spindle_common::resource::{ByteSize, SlotProfile};
+
+use super::checkpoints::acknowledgement;
 
 pub(super) struct Executor {
     pub(super) resource: ResourceId,
@@ -17,6 +20,8 @@ pub(super) struct Executor {
     pub(super) silent: bool,
     pub(super) ignores_cancel: bool,
     pub(super) ignores_commit: bool,
+    /// Its tasks have much to do.
+    pub(super) lingers: bool,
     /// How many slot requests it will refuse.
     pub(super) refusals: u32,
     pub(super) inbox: VecDeque<ToTaskExecutor>,
@@ -27,6 +32,8 @@ pub(super) struct Executor {
     equal_part: ByteSize,
     leased: BTreeMap<AllocationId, ByteSize>,
     tasks: BTreeMap<(JobId, ExecutionAttemptId), (AllocationId, ExecutionState)>,
+    /// Barriers that have come to its tasks, as far as they have done nothing about them.
+    barriers: BTreeSet<(JobId, ExecutionAttemptId, CheckpointId)>,
 }
 
 impl Executor {
@@ -44,12 +51,14 @@ impl Executor {
             silent: false,
             ignores_cancel: false,
             ignores_commit: false,
+            lingers: true,
             refusals: 0,
             inbox: VecDeque::new(),
             outbox: VecDeque::from([ToJobManager::Register(registration)]),
             slots: BTreeMap::new(),
             leased: BTreeMap::new(),
             tasks: BTreeMap::new(),
+            barriers: BTreeSet::new(),
         }
     }
 
@@ -143,10 +152,16 @@ impl Executor {
                     }
                 }
             }
+            Some(ToTaskExecutor::TriggerCheckpoint {
+                job,
+                execution,
+                barrier,
+            }) => {
+                self.barrier(job, execution, barrier.id);
+            }
             Some(ToTaskExecutor::ShutDown { .. }) => return true,
             Some(
                 ToTaskExecutor::Registered { .. }
-                | ToTaskExecutor::TriggerCheckpoint { .. }
                 | ToTaskExecutor::CheckpointComplete { .. }
                 | ToTaskExecutor::CheckpointAborted { .. }
                 | ToTaskExecutor::Inquire { .. },
@@ -195,6 +210,51 @@ impl Executor {
             }));
     }
 
+    /// A barrier has come to a task, if it runs here.
+    pub(super) fn barrier(&mut self, job: JobId, task: ExecutionAttemptId, id: CheckpointId) {
+        if let Some((_, ExecutionState::Running)) = self.tasks.get(&(job, task)) {
+            self.barriers.insert((job, task, id));
+        }
+    }
+
+    /// The tasks that run here and get their barriers from others.
+    pub(super) fn sinks(&self) -> Vec<(JobId, ExecutionAttemptId)> {
+        let sink = JobVertexId::of_uid("sink");
+        let running = self.running().into_iter();
+        running
+            .map(|(task, _)| task)
+            .filter(|(_, task)| task.vertex == sink)
+            .collect()
+    }
+
+    /// One task does something about a barrier; answers where it was, for those behind it.
+    pub(super) fn pass_barrier(
+        &mut self,
+        n: usize,
+        declines: bool,
+    ) -> Option<(JobId, ExecutionAttemptId, CheckpointId)> {
+        let all: Vec<_> = self.barriers.iter().copied().collect();
+        let (job, task, id) = *all.get(n % all.len().max(1))?;
+        self.barriers.remove(&(job, task, id));
+        let runs = matches!(self.tasks.get(&(job, task)), Some((_, state)) if !state.is_terminal());
+        if !runs || !self.alive {
+            return None;
+        }
+        self.outbox.push_back(if declines {
+            ToJobManager::TaskCheckpoint(TaskCheckpoint {
+                job,
+                execution: task,
+                checkpoint: id,
+                outcome: TaskCheckpointOutcome::Declined {
+                    reason: "the disk is full".to_owned(),
+                },
+            })
+        } else {
+            acknowledgement(job, task, id)
+        });
+        Some((job, task, id))
+    }
+
     fn running(&self) -> Vec<((JobId, ExecutionAttemptId), ExecutionState)> {
         let tasks = self.tasks.iter().map(|(id, (_, state))| (*id, *state));
         tasks.filter(|(_, state)| !state.is_terminal()).collect()
@@ -211,6 +271,7 @@ impl Executor {
         let next = match state {
             ExecutionState::Deploying => ExecutionState::Initializing,
             ExecutionState::Initializing => ExecutionState::Running,
+            ExecutionState::Running if self.lingers && n % 64 != 63 => return,
             ExecutionState::Running if is_sink => ExecutionState::AwaitingCommit,
             ExecutionState::Running => ExecutionState::Finished,
             ExecutionState::Created
