@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use spindle_common::gateway::{Inquiry, InquiryAnswer};
 use spindle_common::id::JobId;
 use spindle_common::job_graph::JobSubmission;
-use spindle_jobmanager::message::{ConnectionId, Input, ResourceEvent, View};
+use spindle_jobmanager::message::{CheckpointEvent, ConnectionId, Input, ResourceEvent, View};
 use spindle_rpc::TaskExecutorStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -114,6 +114,15 @@ impl ClusterHandle {
     pub async fn cancel(&self, job: JobId, reason: impl Into<String>) -> Result<(), ClusterGone> {
         let reason = reason.into();
         self.send(Input::CancelJob { job, reason }).await
+    }
+
+    /// Asks for a checkpoint of a job. What becomes of it is in the view under the number of the request, which is never used twice.
+    ///
+    /// # Errors
+    /// If the cluster is over.
+    pub async fn trigger_checkpoint(&self, job: JobId, request: u64) -> Result<(), ClusterGone> {
+        let event = CheckpointEvent::Trigger { request };
+        self.send(Input::Checkpoint { job, event }).await
     }
 
     /// Asks for the end of the cluster, its jobs cancelled.

@@ -4,6 +4,7 @@
 //! knowing the port: [`Access`] says who may do what. YARN's proxy turns an answer without a body into an error, so each has one.
 
 mod access;
+mod checkpoints;
 mod handlers;
 mod inquiries;
 mod jobs;
@@ -20,6 +21,7 @@ mod vertices;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{StatusCode, header};
@@ -60,13 +62,19 @@ pub struct RestConfig {
 struct Api {
     handle: ClusterHandle,
     config: RestConfig,
+    /// Number of the next request for something that takes a while.
+    requests: AtomicU64,
 }
 
 type Shared = State<Arc<Api>>;
 
 /// The API of a cluster. A request that does not come through [`serve`] needs its peer as an extension, `ConnectInfo<SocketAddr>`.
 pub fn router(handle: ClusterHandle, config: RestConfig) -> Router {
-    let api = Arc::new(Api { handle, config });
+    let api = Arc::new(Api {
+        handle,
+        config,
+        requests: AtomicU64::new(1),
+    });
     let mut router = Router::new();
     for route in ROUTES {
         router = router.route(route.path, (route.handler)());

@@ -21,6 +21,6 @@ pub(crate) use coordinator::{
     CheckpointCoordinator, CheckpointInput, CheckpointSettings, CoordinatorEffect, Participant,
 };
 pub use stats::{
-    CheckpointCounts, CheckpointStatus, CheckpointView, CheckpointsView, RestoredView, SubtaskView,
-    TriggerView,
+    CheckpointCounts, CheckpointSettingsView, CheckpointStatus, CheckpointView, CheckpointsView,
+    RestoredView, SubtaskView, TriggerView,
 };

@@ -8,7 +8,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 
 use super::access::Right;
-use super::{Api, handlers, inquiries, submission, vertex_handlers};
+use super::{Api, checkpoints, handlers, inquiries, submission, vertex_handlers};
 
 /// What a route does.
 pub(super) struct Route {
@@ -88,6 +88,9 @@ const fn run(method: Method, summary: &'static str, handler: Handler) -> Route {
 }
 
 const METRICS: Answer = List("id:string");
+const CHECKPOINT: &str = "className:string id:integer status:string is_savepoint:boolean trigger_timestamp:integer \
+    latest_ack_timestamp:integer checkpointed_size:integer state_size:integer end_to_end_duration:integer \
+    num_subtasks:integer num_acknowledged_subtasks:integer checkpoint_type:string tasks:object";
 const SUBTASK: Answer = Object(
     "subtask:integer status:string attempt:integer endpoint:string taskmanager-id:string start-time:integer \
      end-time:integer duration:integer metrics:object status-duration:object other-concurrent-attempts:array",
@@ -251,6 +254,54 @@ pub(super) static ROUTES: &[Route] = &[
             "root-exception:string? timestamp:integer? all-exceptions:array truncated:boolean exceptionHistory:object",
         ),
         || get(handlers::job_exceptions),
+    ),
+    look(
+        "/jobs/{job}/checkpoints",
+        "A job's checkpoints: counts, sizes and times, the newest, and the last ten.",
+        Object("counts:object summary:object latest:object history:array"),
+        || get(checkpoints::overview),
+    ),
+    act(
+        Method::POST,
+        "/jobs/{job}/checkpoints",
+        "Has a checkpoint taken.",
+        Object("request-id:string"),
+        || post(checkpoints::trigger),
+    ),
+    act(
+        Method::PUT,
+        "/jobs/{job}/checkpoints",
+        "Has a checkpoint taken; for clients that cannot POST.",
+        Object("request-id:string"),
+        || put(checkpoints::trigger),
+    ),
+    look(
+        "/jobs/{job}/checkpoints/config",
+        "How a job's checkpoints are taken.",
+        Object(
+            "mode:string interval:integer timeout:integer min_pause:integer max_concurrent:integer externalization:object \
+             state_backend:string checkpoint_storage:string unaligned_checkpoints:boolean \
+             tolerable_failed_checkpoints:integer directory:string",
+        ),
+        || get(checkpoints::config),
+    ),
+    look(
+        "/jobs/{job}/checkpoints/details/{checkpoint}",
+        "A checkpoint, with what each vertex did for it.",
+        Object(CHECKPOINT),
+        || get(checkpoints::details),
+    ),
+    look(
+        "/jobs/{job}/checkpoints/details/{checkpoint}/subtasks/{vertex}",
+        "What each subtask of a vertex did for a checkpoint.",
+        Object("id:string status:string num_subtasks:integer summary:object subtasks:array"),
+        || get(checkpoints::subtasks),
+    ),
+    look(
+        "/jobs/{job}/checkpoints/{request}",
+        "What became of a checkpoint that was asked for.",
+        Object("status:object operation:object?"),
+        || get(checkpoints::triggered),
     ),
     look("/jobs/{job}/metrics", "A job's metrics.", METRICS, || {
         get(handlers::job_metrics)

@@ -6,6 +6,7 @@ use axum::extract::ConnectInfo;
 use axum::http::{Method, header};
 use futures::StreamExt;
 use serde_json::Value;
+use spindle_common::checkpoint::{CheckpointId, SubtaskCheckpointStats};
 use spindle_common::execution::{ExecutionState, FailureCause, FailureClass, JobStatus};
 use spindle_common::gateway::TaskMetricsSnapshot;
 use spindle_common::id::{ExecutionAttemptId, JobId, JobVertexId, NodeName, ResourceId};
@@ -15,6 +16,10 @@ use spindle_common::job_graph::{
 };
 use spindle_common::resource::{ByteSize, ResourceProfile, SlotProfile};
 use spindle_common::time::MonoTime;
+use spindle_jobmanager::checkpoint::{
+    CheckpointCounts, CheckpointSettingsView, CheckpointStatus, CheckpointView, CheckpointsView,
+    SubtaskView, TriggerView,
+};
 use spindle_jobmanager::machine::{Machine, Outbox};
 use spindle_jobmanager::message::{
     ConnectionId, Effect, Input, JobView, TaskManagerView, TaskView, View,
@@ -97,6 +102,94 @@ fn task(vertex: &str, subtask: u32, state: ExecutionState) -> TaskView {
     }
 }
 
+/// One that is complete and one that failed, both asked for.
+fn checkpoints() -> CheckpointsView {
+    let at = MonoTime::from_millis;
+    let subtask = SubtaskView {
+        acknowledged: at(4100),
+        stats: SubtaskCheckpointStats {
+            start_delay_ms: 3,
+            alignment_us: 2000,
+            sync_us: 1000,
+            async_us: 90_000,
+            state_bytes: 100,
+            written_bytes: 60,
+        },
+    };
+    let complete = Arc::new(CheckpointView {
+        id: CheckpointId(7),
+        status: CheckpointStatus::Completed,
+        triggered: at(4000),
+        latest_acknowledgement: Some(at(4100)),
+        ended: Some(at(4150)),
+        directory: Some("hdfs:///cp/chk-7".to_owned()),
+        discarded: false,
+        state_bytes: 100,
+        written_bytes: 60,
+        subtasks: 4,
+        acknowledged: 4,
+        failure: None,
+        vertices: BTreeMap::from([(JobVertexId::of_uid("read"), vec![Some(subtask), None])]),
+    });
+    let failed = Arc::new(CheckpointView {
+        id: CheckpointId(8),
+        status: CheckpointStatus::Failed,
+        failure: Some("`write` (1/2) declined it: the disk is full".to_owned()),
+        ended: Some(at(5000)),
+        directory: None,
+        ..CheckpointView::clone(&complete)
+    });
+    let directory = "hdfs:///cp/chk-7".to_owned();
+    let id = CheckpointId(7);
+    CheckpointsView {
+        counts: CheckpointCounts {
+            restored: 1,
+            total: 2,
+            in_progress: 0,
+            completed: 1,
+            failed: 1,
+        },
+        latest_completed: Some(Arc::clone(&complete)),
+        latest_failed: Some(Arc::clone(&failed)),
+        restored: None,
+        history: [failed, complete].into(),
+        triggers: BTreeMap::from([(9, TriggerView::Completed { id, directory })]),
+        settings: CheckpointSettingsView::default(),
+    }
+}
+
+#[tokio::test]
+async fn checkpoints_are_told_of_as_flink_does() {
+    let server = server();
+    let base = format!("/jobs/{}/checkpoints", job_id());
+    let all = server.get(&base).await;
+    assert_eq!(all["counts"]["completed"], 1);
+    assert_eq!(all["history"][0]["status"], "FAILED");
+    assert_eq!(
+        all["history"][0]["failure_message"],
+        "`write` (1/2) declined it: the disk is full"
+    );
+    let newest = &all["latest"]["completed"];
+    assert_eq!(newest["id"], 7);
+    assert_eq!(newest["external_path"], "hdfs:///cp/chk-7");
+    assert_eq!(newest["trigger_timestamp"], EPOCH + 4000);
+    assert_eq!(newest["end_to_end_duration"], 150);
+    assert_eq!(all["summary"]["state_size"]["p99"], 100);
+    let read = JobVertexId::of_uid("read");
+    let details = server.get(&format!("{base}/details/7")).await;
+    assert_eq!(
+        details["tasks"][read.to_string()]["num_acknowledged_subtasks"],
+        1
+    );
+    let subtasks = server
+        .get(&format!("{base}/details/7/subtasks/{read}"))
+        .await;
+    assert_eq!(subtasks["subtasks"][0]["checkpoint"]["async"], 90);
+    assert_eq!(subtasks["subtasks"][1]["status"], "pending_or_failed");
+    let asked = server.get(&format!("{base}/{:032x}", 9)).await;
+    assert_eq!(asked["operation"]["checkpointId"], 7);
+}
+
 fn view() -> View {
     let graph = JobGraph {
         name: "count <words>".to_owned(),
@@ -135,7 +228,7 @@ fn view() -> View {
             task("write", 1, ExecutionState::Canceled),
         ],
         past: Arc::default(),
-        checkpoints: None,
+        checkpoints: Some(Arc::new(checkpoints())),
         collected: BTreeMap::from([("out".to_owned(), b"{\"a\":1}\n[2]\n".to_vec())]),
     };
     let manager = TaskManagerView {

@@ -146,6 +146,7 @@ type Out<'a, 'b> = &'a mut Outbox<'b, CoordinatorEffect>;
 
 impl CheckpointCoordinator {
     pub(crate) fn new(job: JobId, graph: Arc<JobGraph>, settings: CheckpointSettings) -> Self {
+        let stats = CheckpointStats::new(&settings.config, &settings.directory);
         Self {
             job,
             graph,
@@ -160,7 +161,7 @@ impl CheckpointCoordinator {
             requests: VecDeque::new(),
             failures_in_row: 0,
             last_end: None,
-            stats: CheckpointStats::default(),
+            stats,
         }
     }
 

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use spindle_common::checkpoint::{CheckpointId, SubtaskCheckpointStats};
+use spindle_common::config::{CheckpointConfig, CheckpointRetention};
 use spindle_common::id::JobVertexId;
 use spindle_common::job_graph::JobGraph;
 use spindle_common::time::MonoTime;
@@ -31,6 +33,29 @@ pub struct CheckpointsView {
     pub history: VecDeque<Arc<CheckpointView>>,
     /// What became of checkpoints that somebody asked for, by the number of the request.
     pub triggers: BTreeMap<u64, TriggerView>,
+    /// How they are taken.
+    pub settings: CheckpointSettingsView,
+}
+
+/// How checkpoints of a job are taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CheckpointSettingsView {
+    /// Time between the begins of two, in milliseconds, if any is begun by itself.
+    pub interval_ms: Option<u64>,
+    /// How long one may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// Time between the end of one and the begin of the next at least, in milliseconds.
+    pub min_pause_ms: u64,
+    /// How many may be under way.
+    pub max_concurrent: u32,
+    /// How many may fail in a row.
+    pub tolerable_failures: u32,
+    /// Whether the newest are kept if the job fails.
+    pub externalized: bool,
+    /// Whether they are removed if it is cancelled.
+    pub delete_on_cancellation: bool,
+    /// The job's own directory, as a URI.
+    pub directory: String,
 }
 
 /// How many checkpoints a job had.
@@ -129,12 +154,33 @@ pub enum TriggerView {
 }
 
 /// Keeps what can be seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct CheckpointStats {
     view: Arc<CheckpointsView>,
 }
 
 impl CheckpointStats {
+    pub(super) fn new(config: &CheckpointConfig, directory: &str) -> Self {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let settings = CheckpointSettingsView {
+            interval_ms: config.interval.map(millis),
+            timeout_ms: millis(config.timeout),
+            min_pause_ms: millis(config.min_pause),
+            max_concurrent: config.max_concurrent,
+            tolerable_failures: config.tolerable_failures,
+            externalized: config.retention != CheckpointRetention::None,
+            delete_on_cancellation: config.retention != CheckpointRetention::Retain,
+            directory: directory.to_owned(),
+        };
+        let view = CheckpointsView {
+            settings,
+            ..CheckpointsView::default()
+        };
+        Self {
+            view: Arc::new(view),
+        }
+    }
+
     pub(super) fn view(&self) -> Arc<CheckpointsView> {
         Arc::clone(&self.view)
     }

@@ -11,6 +11,8 @@ fn filled(path: &str) -> String {
         .replace("{subtask}", "0")
         .replace("{attempt}", "1")
         .replace("{taskmanager}", "container_1")
+        .replace("{checkpoint}", "7")
+        .replace("{request}", "00000000000000000000000000000009")
         .replace("{file}", "jobmanager.log")
 }
 
