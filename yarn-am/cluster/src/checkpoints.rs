@@ -1,11 +1,13 @@
 //! The files of checkpoints: what the machine wants of the storage, and what comes of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use spindle_common::id::{FencingToken, JobId};
+use spindle_jobmanager::checkpoint::Observed;
 use spindle_jobmanager::message::{CheckpointEffect, CheckpointEvent};
-use spindle_storage::{Finish, SnapshotStorage, StorageError};
+use spindle_storage::{Finish, Snapshot, SnapshotStorage, StorageError};
 
 /// Longer than this the storage is not waited for: what it did not answer counts as failed, and as not known.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,6 +74,17 @@ async fn attempt_once(
             Box::pin(commit).await?;
             Some(CheckpointEvent::MetadataPersisted { id: *id })
         }
+        CheckpointEffect::Discover { directory } => {
+            let found = Box::pin(storage.discover(directory)).await?;
+            let whole = |one: Snapshot| (one.directory, Arc::new(one.metadata));
+            let damaged = |(directory, why): (String, StorageError)| (directory, why.report());
+            let observed = Box::new(Observed {
+                complete: found.complete.into_iter().map(whole).collect(),
+                damaged: found.damaged.into_iter().map(damaged).collect(),
+                incomplete: found.incomplete,
+            });
+            Some(CheckpointEvent::Discovered { observed })
+        }
         CheckpointEffect::Discard { id, directory } => {
             storage.discard(directory).await?;
             Some(CheckpointEvent::Discarded { id: *id })
@@ -89,6 +102,7 @@ fn failed(effect: CheckpointEffect, reason: String) -> Option<CheckpointEvent> {
         CheckpointEffect::PersistMetadata { id, .. } => {
             Some(CheckpointEvent::MetadataFailed { id, reason })
         }
+        CheckpointEffect::Discover { .. } => Some(CheckpointEvent::DiscoverFailed { reason }),
         CheckpointEffect::Discard { id, .. } => Some(CheckpointEvent::DiscardFailed { id, reason }),
         CheckpointEffect::RemoveAll { .. } => None,
     }

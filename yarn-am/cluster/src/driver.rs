@@ -322,7 +322,7 @@ fn log(transition: &Transition) {
             what,
         } => match checkpoint {
             Some(id) => tracing::info!(job_id = %job, checkpoint_id = %id, what, "checkpoint"),
-            None => tracing::info!(job_id = %job, what, "no more checkpoints are begun"),
+            None => tracing::info!(job_id = %job, what, "checkpoints"),
         },
         Transition::TaskManager { resource, what } => {
             tracing::info!(resource_id = %resource, what, "task manager");

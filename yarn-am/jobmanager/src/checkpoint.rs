@@ -14,12 +14,14 @@
 mod acknowledged;
 mod coordinator;
 mod pending;
+mod resolve;
 mod restore;
 mod stats;
 
 pub(crate) use coordinator::{
     CheckpointCoordinator, CheckpointInput, CheckpointSettings, CoordinatorEffect, Participant,
 };
+pub use resolve::Observed;
 pub use stats::{
     CheckpointCounts, CheckpointSettingsView, CheckpointStatus, CheckpointView, CheckpointsView,
     RestoredView, SubtaskView, TriggerView,

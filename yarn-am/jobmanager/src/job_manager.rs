@@ -19,6 +19,8 @@ use crate::resource_manager::{
     JobSpec, ResourceManager, ResourceManagerEffect, ResourceManagerInput,
 };
 
+/// Before which there was none.
+const FIRST_ATTEMPT: FencingToken = FencingToken(1);
 /// How many checkpoints of a job an attempt of the JobManager can take.
 const CHECKPOINTS_OF_AN_ATTEMPT: u64 = 1_000_000;
 
@@ -204,6 +206,7 @@ impl JobManager {
             directory: format!("{}/{job}", directory.trim_end_matches('/')),
             epoch_ms: self.config.epoch_ms,
             first_id: first_checkpoint(self.config.fencing),
+            discover: self.config.fencing > FIRST_ATTEMPT,
             config,
         });
         Ok((self.config.restart_of(own)?, checkpoints))

@@ -218,7 +218,10 @@ impl JobMaster {
 
     fn start(&mut self, now: MonoTime, out: Out<'_, '_>) {
         match self.graph.graph().validate() {
-            Ok(()) => self.wait_for_slots(now, out),
+            Ok(()) => {
+                self.checkpoint(now, CheckpointInput::Start, out);
+                self.wait_for_slots(now, out);
+            }
             Err(error) => {
                 let cause = FailureCause {
                     class: FailureClass::FailJob,

@@ -13,7 +13,7 @@ use spindle_common::job_graph::{JobGraph, JobSubmission};
 use spindle_common::resource::{ResourceProfile, SlotProfile};
 use spindle_common::time::MonoTime;
 
-use crate::checkpoint::CheckpointsView;
+use crate::checkpoint::{CheckpointsView, Observed};
 
 /// One stream of one TaskExecutor; a TaskExecutor that comes back has a new one. Given by the driver, never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -124,6 +124,16 @@ pub enum CheckpointEvent {
         /// Why, in words.
         reason: String,
     },
+    /// What there is in a job's directory.
+    Discovered {
+        /// All of it.
+        observed: Box<Observed>,
+    },
+    /// It could not be looked at.
+    DiscoverFailed {
+        /// Why, in words.
+        reason: String,
+    },
     /// The metadata is durable.
     MetadataPersisted {
         /// Of which checkpoint.
@@ -225,6 +235,11 @@ pub enum CheckpointEffect {
         directory: String,
         /// What to write.
         metadata: Arc<SnapshotMetadata>,
+    },
+    /// Look what checkpoints an earlier attempt of the JobManager left.
+    Discover {
+        /// The job's directory.
+        directory: String,
     },
     /// Remove the directory of a checkpoint, its metadata first; it may not exist.
     Discard {

@@ -16,6 +16,7 @@ use spindle_common::time::MonoTime;
 
 use super::acknowledged::{AcknowledgedCheckpoint, CompletedCheckpoint};
 use super::pending::{Acknowledged, Acknowledgement, Head, PendingCheckpoint, Preparing};
+use super::resolve::{Observed, resolve};
 use super::restore::RestorePlan;
 use super::stats::{CheckpointStats, CheckpointsView, TriggerView};
 use crate::machine::{Machine, Outbox};
@@ -34,11 +35,15 @@ pub(crate) struct CheckpointSettings {
     pub(crate) epoch_ms: u64,
     /// The first number that nobody has used.
     pub(crate) first_id: CheckpointId,
+    /// Whether an earlier attempt of the JobManager may have left some.
+    pub(crate) discover: bool,
 }
 
 /// What can happen to it.
 #[derive(Debug)]
 pub(crate) enum CheckpointInput {
+    /// The job begins.
+    Start,
     /// All tasks run: these.
     TasksRun(Vec<Participant>),
     /// A task is done, so that no checkpoint can be begun any more.
@@ -119,12 +124,21 @@ struct Condemned {
     retry: Option<MonoTime>,
 }
 
+/// Whether it is known what an earlier attempt of the JobManager left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Discovery {
+    /// It will be asked for at this time; nothing while the answer is awaited.
+    Wanted(Option<MonoTime>),
+    Done,
+}
+
 /// Takes checkpoints of one job.
 #[derive(Debug)]
 pub(crate) struct CheckpointCoordinator {
     job: JobId,
     graph: Arc<JobGraph>,
     settings: CheckpointSettings,
+    discovery: Discovery,
     next_id: CheckpointId,
     phase: Phase,
     pending: BTreeMap<CheckpointId, Pending>,
@@ -150,6 +164,7 @@ impl CheckpointCoordinator {
         Self {
             job,
             graph,
+            discovery: Discovery::Done,
             next_id: settings.first_id,
             settings,
             phase: Phase::Waiting,
@@ -178,7 +193,7 @@ impl CheckpointCoordinator {
 
     /// Whether it is certain which checkpoint is the newest: only then may the job start again.
     pub(crate) fn is_settled(&self) -> bool {
-        self.condemned.is_empty() && !self.is_persisting()
+        self.discovery == Discovery::Done && self.condemned.is_empty() && !self.is_persisting()
     }
 
     /// What tasks are to begin with, if there is a complete checkpoint.
@@ -211,7 +226,7 @@ impl CheckpointCoordinator {
                 let why = "the job is ending: some of its tasks are done".to_owned();
                 self.refuse_requests(&why);
                 if self.settings.config.interval.is_some() {
-                    out.push(self.transition(None, why));
+                    out.push(self.transition(None, format!("none is begun any more: {why}")));
                 }
             }
             other @ (Phase::Waiting | Phase::Ending { .. } | Phase::Over) => self.phase = other,
@@ -438,6 +453,14 @@ impl CheckpointCoordinator {
             CheckpointEvent::MetadataFailed { id, reason } => {
                 self.not_persisted(now, id, &reason, out);
             }
+            CheckpointEvent::Discovered { observed } => self.discovered(&observed, out),
+            CheckpointEvent::DiscoverFailed { reason } => {
+                if self.discovery != Discovery::Done {
+                    self.discovery = Discovery::Wanted(Some(now + RETRY));
+                    let what = format!("cannot look for checkpoints, tries again: {reason}");
+                    out.push(self.transition(None, what));
+                }
+            }
             CheckpointEvent::Discarded { id } => {
                 self.condemned.remove(&id);
                 self.stats.discarded(id);
@@ -451,6 +474,37 @@ impl CheckpointCoordinator {
                 out.push(self.transition(Some(id), what));
             }
         }
+    }
+
+    fn discover(&mut self, out: Out<'_, '_>) {
+        self.discovery = Discovery::Wanted(None);
+        let directory = self.settings.directory.clone();
+        out.push(CoordinatorEffect::Storage(CheckpointEffect::Discover {
+            directory,
+        }));
+    }
+
+    /// What an earlier attempt left is seen: the job starts from the newest that is whole.
+    fn discovered(&mut self, observed: &Observed, out: Out<'_, '_>) {
+        if self.discovery == Discovery::Done {
+            return;
+        }
+        self.discovery = Discovery::Done;
+        let resolution = resolve(self.job, observed);
+        for (id, what) in resolution.skipped {
+            out.push(self.transition(id, what));
+        }
+        for (id, directory) in resolution.condemned {
+            let retry = None;
+            self.discard(id, directory.clone(), out);
+            self.condemned.insert(id, Condemned { directory, retry });
+        }
+        if let Some(newest) = resolution.complete.back() {
+            let what = format!("found complete in {}", newest.directory);
+            out.push(self.transition(Some(newest.id), what));
+        }
+        self.completed = resolution.complete;
+        self.let_go_of_old(out);
     }
 
     /// Somebody wants a checkpoint.
@@ -491,6 +545,9 @@ impl CheckpointCoordinator {
         for id in expired {
             let why = self.why_late(id);
             self.fail(now, id, &why, true, out);
+        }
+        if matches!(self.discovery, Discovery::Wanted(Some(at)) if at <= now) {
+            self.discover(out);
         }
         for (&id, condemned) in &mut self.condemned {
             if condemned.retry.take_if(|at| *at <= now).is_some() {
@@ -546,6 +603,11 @@ impl Machine for CheckpointCoordinator {
         out: &mut Outbox<'_, CoordinatorEffect>,
     ) {
         match input {
+            CheckpointInput::Start => {
+                if self.settings.discover {
+                    self.discover(out);
+                }
+            }
             CheckpointInput::TasksRun(tasks) => self.tasks_run(now, tasks),
             CheckpointInput::TaskDone(task) => self.task_done(now, task, out),
             CheckpointInput::TasksStop { why } => self.tasks_stop(now, &why, out),
@@ -565,6 +627,11 @@ impl Machine for CheckpointCoordinator {
             Pending::Persisting(_) => None,
         });
         let retries = self.condemned.values().filter_map(|c| c.retry);
-        pending.chain(retries).chain(self.due()).min()
+        let discovery = match self.discovery {
+            Discovery::Wanted(at) => at,
+            Discovery::Done => None,
+        };
+        let due = self.due().into_iter().chain(discovery);
+        pending.chain(retries).chain(due).min()
     }
 }

@@ -49,11 +49,16 @@ impl CheckpointCoordinator {
                 self.give_up(now, older, &why, out);
             }
         }
+        self.let_go_of_old(out);
+        self.persist_next(out);
+    }
+
+    /// Keeps as many as are to be kept.
+    pub(super) fn let_go_of_old(&mut self, out: Out<'_, '_>) {
         while self.completed.len() > self.settings.config.num_retained as usize {
             self.subsumed.extend(self.completed.pop_front());
         }
         self.discard_subsumed(out);
-        self.persist_next(out);
     }
 
     /// It could not be made complete, or nobody knows.

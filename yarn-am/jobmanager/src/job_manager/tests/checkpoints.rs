@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use spindle_common::config::{CheckpointConfig, CheckpointRetention, RestartConfig};
+use spindle_common::id::FencingToken;
 
 use super::per_job;
 use super::script::check;
@@ -209,6 +210,31 @@ story!(
         all Canceled
         "
     )
+);
+
+story!(
+    the_next_attempt_starts_from_what_the_one_before_left,
+    JobManagerConfig {
+        fencing: FencingToken(2),
+        ..each_second()
+    },
+    "
+    nodes 3
+    submit 1
+    grant c1@n1
+    register c1 fencing=2
+    notdiscovered the NameNode does not answer
+    offer c1 1
+    wait 2000
+    discovered 7 6 damaged 8 incomplete 9
+    wait 1000
+    discarded 9
+    quietly
+    all Initializing
+    all Running
+    loudly
+    wait 1000
+    "
 );
 
 story!(

@@ -174,10 +174,25 @@ struct Cluster {
 
 impl Cluster {
     fn new(config: JobManagerConfig, parallelism: u32) -> Self {
+        let checkpoints = Checkpoints::new(&config.checkpoints);
+        Self::with(config, parallelism, checkpoints)
+    }
+
+    /// The JobManager dies and its containers with it; YARN starts the next attempt, which gets the same first job.
+    fn next_attempt(self, n: usize, parallelism: u32) -> Self {
+        let fencing = FencingToken(self.config.fencing.0 + 1);
+        let config = JobManagerConfig {
+            fencing,
+            ..self.config
+        };
+        Self::with(config, parallelism, self.checkpoints.after_crash(n))
+    }
+
+    fn with(config: JobManagerConfig, parallelism: u32, checkpoints: Checkpoints) -> Self {
         let mut this = Self {
             manager: JobManager::new(config.clone()),
             observer: Observer::new(&config),
-            checkpoints: Checkpoints::new(&config.checkpoints),
+            checkpoints,
             config,
             now: MonoTime::ZERO,
             pending: Vec::new(),
@@ -568,7 +583,7 @@ impl Cluster {
                 let resources = self.in_place(|_| true);
                 let message = match pick(&resources, n) {
                     Some(r) if n % 2 == 0 => {
-                        ToJobManager::Register(self.registration(&r, FencingToken(7)))
+                        ToJobManager::Register(self.registration(&r, FencingToken(77)))
                     }
                     Some(r) if matches!(self.places[&r], Place::Up(_) | Place::Down) => {
                         // Only what is up or down has a stream, or had one, that this is the second of.
@@ -784,6 +799,7 @@ proptest! {
             ],
             0..400,
         ),
+        crashes in prop::collection::vec(any::<usize>(), 0..3),
         recovers in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..6),
     ) {
         let checkpoints = CheckpointConfig {
@@ -804,6 +820,14 @@ proptest! {
             cluster.act(action);
             if let Some(storage) = recovers.get(&at) {
                 cluster.bring_up(*storage);
+            }
+        }
+        for n in crashes {
+            // An attempt that knows that its job is over starts no other.
+            let per_job = matches!(cluster.config.mode, ClusterMode::PerJob { .. });
+            if per_job && !cluster.observer.all_jobs_are_over() {
+                cluster = cluster.next_attempt(n, parallelism);
+                cluster.bring_up(true);
             }
         }
         cluster.go_well();

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
+use spindle_common::checkpoint::metadata::SnapshotMetadata;
 use spindle_common::checkpoint::{
-    CheckpointId, Distribution, OperatorSnapshot, StateChunk, StateHandle, StateSnapshot,
-    SubtaskCheckpointStats, SubtaskSnapshot,
+    CheckpointId, Distribution, OperatorSnapshot, SnapshotKind, StateChunk, StateHandle,
+    StateSnapshot, SubtaskCheckpointStats, SubtaskSnapshot,
 };
 use spindle_common::execution::{ExecutionState, FailureCause, FailureClass};
 use spindle_common::gateway::{
@@ -21,6 +23,7 @@ use spindle_common::resource::{ResourceProfile, SlotProfile};
 use spindle_common::time::MonoTime;
 
 use super::{sink_of_its_own, submission};
+use crate::checkpoint::Observed;
 use crate::config::JobManagerConfig;
 use crate::job_manager::JobManager;
 use crate::machine::{Machine, Outbox};
@@ -229,6 +232,13 @@ impl Script {
             "notprepared" => checkpoint_event(CheckpointEvent::PrepareFailed {
                 id: number(first),
                 reason,
+            }),
+            // The numbers of those that are whole.
+            "discovered" => checkpoint_event(CheckpointEvent::Discovered {
+                observed: Box::new(observed(rest)),
+            }),
+            "notdiscovered" => checkpoint_event(CheckpointEvent::DiscoverFailed {
+                reason: rest.to_owned(),
             }),
             "persisted" => {
                 checkpoint_event(CheckpointEvent::MetadataPersisted { id: number(first) })
@@ -489,6 +499,34 @@ fn number(text: &str) -> CheckpointId {
     CheckpointId(text.parse().unwrap())
 }
 
+/// Reads such as `1 2 damaged 3 incomplete 4`.
+fn observed(text: &str) -> Observed {
+    let mut observed = Observed::default();
+    let mut words = text.split(' ');
+    while let Some(word) = words.next() {
+        let directory = |n: &str| format!("hdfs://nn/cp/{}/chk-{n}", job(1));
+        match word {
+            "damaged" => {
+                let why = "its checksum is wrong".to_owned();
+                let number = words.next().unwrap();
+                observed.damaged.push((directory(number), why));
+            }
+            "incomplete" => observed.incomplete.push(directory(words.next().unwrap())),
+            n => observed.complete.push((
+                directory(n),
+                Arc::new(SnapshotMetadata {
+                    job: job(1),
+                    checkpoint: number(n),
+                    kind: SnapshotKind::Checkpoint,
+                    timestamp_ms: 0,
+                    operators: Vec::new(),
+                }),
+            )),
+        }
+    }
+    observed
+}
+
 fn checkpoint_event(event: CheckpointEvent) -> Input {
     Input::Checkpoint { job: job(1), event }
 }
@@ -605,7 +643,7 @@ fn describe(effect: &Effect, name: impl Fn(ConnectionId) -> String) -> String {
             checkpoint, what, ..
         }) => match checkpoint {
             Some(id) => format!("checkpoint {id} {what}"),
-            None => format!("checkpoints end: {what}"),
+            None => format!("checkpoints: {what}"),
         },
         Effect::Transition(Transition::TaskManager { resource, what }) => {
             format!("TaskManager {resource} {what}")
@@ -634,6 +672,7 @@ fn describe_checkpoint(effect: &CheckpointEffect) -> String {
             }
             line
         }
+        CheckpointEffect::Discover { directory } => format!("look into {directory}"),
         CheckpointEffect::Discard { directory, .. } => format!("discard {directory}"),
         CheckpointEffect::RemoveAll { directory } => format!("remove {directory} with all in it"),
     }

@@ -17,7 +17,7 @@ use spindle_common::gateway::{
 use spindle_common::id::{ExecutionAttemptId, JobId, JobVertexId};
 use spindle_common::time::MonoTime;
 
-use crate::checkpoint::{CheckpointStatus, TriggerView};
+use crate::checkpoint::{CheckpointStatus, Observed, TriggerView};
 use crate::message::{CheckpointEffect, CheckpointEvent, Effect, Input, View};
 
 /// How the storage does what it is told.
@@ -35,6 +35,8 @@ type Id = (JobId, CheckpointId);
 pub(super) struct Checkpoints {
     /// What the storage was told and has not done.
     wanted: Vec<(JobId, CheckpointEffect)>,
+    /// The directories that are there.
+    directories: BTreeSet<Id>,
     /// The metadata that is there.
     durable: BTreeMap<Id, Arc<SnapshotMetadata>>,
     /// Of those, the ones that the JobManager knows of.
@@ -124,6 +126,7 @@ impl Checkpoints {
         let reason = "the NameNode does not answer".to_owned();
         let event = match effect {
             CheckpointEffect::Prepare { id, directory } if tells => {
+                self.directories.insert((job, id));
                 CheckpointEvent::Prepared { id, directory }
             }
             CheckpointEffect::Prepare { id, .. } => CheckpointEvent::PrepareFailed { id, reason },
@@ -148,6 +151,7 @@ impl Checkpoints {
             CheckpointEffect::Discard { id, .. } => {
                 if does {
                     self.durable.remove(&(job, id));
+                    self.directories.remove(&(job, id));
                 }
                 if tells {
                     CheckpointEvent::Discarded { id }
@@ -155,12 +159,62 @@ impl Checkpoints {
                     CheckpointEvent::DiscardFailed { id, reason }
                 }
             }
+            CheckpointEffect::Discover { .. } if !tells => {
+                CheckpointEvent::DiscoverFailed { reason }
+            }
+            CheckpointEffect::Discover { .. } => {
+                let observed = Box::new(self.observed(job));
+                CheckpointEvent::Discovered { observed }
+            }
             CheckpointEffect::RemoveAll { .. } => {
                 self.durable.retain(|(of, _), _| *of != job);
                 return None;
             }
         };
         Some(Input::Checkpoint { job, event })
+    }
+
+    /// What is in the directory of a job.
+    fn observed(&self, job: JobId) -> Observed {
+        let of_job = self.durable.iter().filter(|((of, _), _)| *of == job);
+        let complete = of_job.map(|((_, id), metadata)| {
+            let directory = format!("hdfs:///checkpoints/{job}/chk-{id}");
+            (directory, Arc::clone(metadata))
+        });
+        let of_job = self.directories.iter().filter(|(of, _)| *of == job);
+        let incomplete = of_job.filter(|id| !self.durable.contains_key(id));
+        Observed {
+            complete: complete.collect(),
+            damaged: Vec::new(),
+            incomplete: incomplete
+                .map(|(_, id)| format!("hdfs:///checkpoints/{job}/chk-{id}"))
+                .collect(),
+        }
+    }
+
+    /// The JobManager has died, and all tasks with it. What it had told the storage may come to be or not.
+    pub(super) fn after_crash(mut self, n: usize) -> Self {
+        for at in 0..self.wanted.len() {
+            let does = n >> (at % 64) & 1 == 0;
+            self.act(
+                0,
+                if does {
+                    Storage::DoesInSecret
+                } else {
+                    Storage::Fails
+                },
+            );
+        }
+        self.running.clear();
+        self.triggered.clear();
+        self.over.clear();
+        self.last_end.clear();
+        self.barriers.clear();
+        self.complete.clear();
+        for (job, id) in self.durable.keys() {
+            self.complete.entry(*job).or_default().insert(*id);
+        }
+        self
     }
 
     fn count(&mut self, rule: &'static str) {
@@ -233,7 +287,7 @@ impl Checkpoints {
                     self.count("a complete checkpoint is discarded");
                 }
             }
-            CheckpointEffect::RemoveAll { .. } => {}
+            CheckpointEffect::Discover { .. } | CheckpointEffect::RemoveAll { .. } => {}
         }
     }
 
