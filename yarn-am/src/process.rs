@@ -201,7 +201,7 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
         cluster.resource_events(),
         cluster.watch(),
     );
-    if attempt.attempt > 1 {
+    if attempt.attempt > 1 && !resumes(&told) {
         // Jobs start from their beginning: what an attempt before this left half done is in their way.
         match manifest.left_by_others().await {
             Ok(leftovers) => staging::remove(fs.clone(), leftovers).await,
@@ -250,10 +250,11 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
             configuration: told.spec.config.clone(),
         },
     );
+    let resumed = resumes(&told);
     if let Some(submission) = told.submission {
         manifest.note(submission.job, &submission.graph);
         manifest.is_written().await;
-        if attempt.attempt > 1 {
+        if attempt.attempt > 1 && !resumed {
             // The client may have been killed before it wrote the manifest.
             staging::remove(fs.clone(), manifest.leftovers()).await;
         }
@@ -332,6 +333,15 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
     remove_all(fs, &manifest, told.spec.staging).await;
     tracing::info!("ApplicationMaster ends");
     Ok(())
+}
+
+/// Whether a job that an attempt before this has run goes on from its newest checkpoint. What its sinks hold back until then is theirs.
+fn resumes(told: &Told) -> bool {
+    let has_checkpoints = |submission: &JobSubmission| {
+        let config = Config::from_pairs(&submission.config);
+        config.is_ok_and(|config| config.checkpoints().interval.is_some())
+    };
+    told.submission.as_ref().is_some_and(has_checkpoints)
 }
 
 /// Hands in the one job of an application's program. The job waits for its containers meanwhile; the first of them waits for the

@@ -107,3 +107,107 @@ fn failed(effect: CheckpointEffect, reason: String) -> Option<CheckpointEvent> {
         CheckpointEffect::RemoveAll { .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use spindle_common::checkpoint::metadata::SnapshotMetadata;
+    use spindle_common::checkpoint::{CheckpointId, SnapshotKind};
+    use spindle_hadoop::conf::Configuration;
+    use spindle_hadoop::fs::FileSystem;
+
+    use super::*;
+
+    fn storage() -> SnapshotStorage {
+        SnapshotStorage::new(FileSystem::new(&Configuration::default(), "me").unwrap())
+    }
+
+    const JOB: JobId = JobId::from_bytes([1; 16]);
+
+    fn metadata(id: u64) -> Arc<SnapshotMetadata> {
+        Arc::new(SnapshotMetadata {
+            job: JOB,
+            checkpoint: CheckpointId(id),
+            kind: SnapshotKind::Checkpoint,
+            timestamp_ms: 5,
+            operators: Vec::new(),
+        })
+    }
+
+    #[tokio::test]
+    async fn what_is_persisted_is_found_by_the_next_attempt_until_it_is_discarded() {
+        let root = tempfile::tempdir().unwrap();
+        let base = format!("file://{}/{JOB}", root.path().display());
+        let storage = storage();
+        let mut files = checkpoint_files(storage.clone(), FencingToken(1));
+        let mut directories = Vec::new();
+        for n in 1..=3 {
+            let id = CheckpointId(n);
+            let directory = format!("{base}/chk-{n}");
+            let made = files(JOB, CheckpointEffect::Prepare { id, directory }).await;
+            let Some(CheckpointEvent::Prepared { directory, .. }) = made else {
+                panic!("{made:?}");
+            };
+            directories.push(directory.clone());
+            if n < 3 {
+                let persist = CheckpointEffect::PersistMetadata {
+                    id,
+                    directory,
+                    metadata: metadata(n),
+                };
+                let done = files(JOB, persist).await;
+                assert_eq!(done, Some(CheckpointEvent::MetadataPersisted { id }));
+            }
+        }
+        // An attempt that was thought dead cannot put another in its place.
+        let mut other = checkpoint_files(storage.clone(), FencingToken(2));
+        let late = CheckpointEffect::PersistMetadata {
+            id: CheckpointId(1),
+            directory: directories[0].clone(),
+            metadata: metadata(7),
+        };
+        let late = other(JOB, late).await;
+        assert!(
+            matches!(&late, Some(CheckpointEvent::MetadataFailed { reason, .. }) if reason.contains("chk-1")),
+            "{late:?}"
+        );
+        let discard = CheckpointEffect::Discard {
+            id: CheckpointId(1),
+            directory: directories[0].clone(),
+        };
+        let gone = other(JOB, discard).await;
+        let id = CheckpointId(1);
+        assert_eq!(gone, Some(CheckpointEvent::Discarded { id }));
+        let look = || CheckpointEffect::Discover {
+            directory: base.clone(),
+        };
+        let found = other(JOB, look()).await;
+        let observed = Box::new(Observed {
+            complete: vec![(directories[1].clone(), metadata(2))],
+            damaged: Vec::new(),
+            incomplete: vec![directories[2].clone()],
+        });
+        assert_eq!(found, Some(CheckpointEvent::Discovered { observed }));
+        let all = CheckpointEffect::RemoveAll {
+            directory: base.clone(),
+        };
+        assert_eq!(other(JOB, all).await, None);
+        let found = other(JOB, look()).await;
+        let observed = Box::default();
+        assert_eq!(found, Some(CheckpointEvent::Discovered { observed }));
+        storage.settle().await;
+    }
+
+    #[tokio::test]
+    async fn a_place_that_is_none_is_a_failure_in_words() {
+        let storage = storage();
+        let mut files = checkpoint_files(storage, FencingToken(1));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let id = CheckpointId(1);
+        let directory = format!("file://{}/chk-1", file.path().display());
+        let made = files(JOB, CheckpointEffect::Prepare { id, directory }).await;
+        assert!(
+            matches!(&made, Some(CheckpointEvent::PrepareFailed { reason, .. }) if reason.contains("chk-1")),
+            "{made:?}"
+        );
+    }
+}
