@@ -147,6 +147,8 @@ pub(crate) struct CheckpointCoordinator {
     /// Those that others still need files of.
     subsumed: Vec<CompletedCheckpoint>,
     condemned: BTreeMap<CheckpointId, Condemned>,
+    /// What the tasks began with at their newest start.
+    restored: Option<CheckpointId>,
     /// Those that failed while their directory was being made.
     abandoned: BTreeSet<CheckpointId>,
     /// Requests that wait for their turn.
@@ -172,6 +174,7 @@ impl CheckpointCoordinator {
             completed: VecDeque::new(),
             subsumed: Vec::new(),
             condemned: BTreeMap::new(),
+            restored: None,
             abandoned: BTreeSet::new(),
             requests: VecDeque::new(),
             failures_in_row: 0,
@@ -209,9 +212,23 @@ impl CheckpointCoordinator {
 
     /// The tasks were sent with what [`Self::restore`] says.
     pub(crate) fn restored(&mut self, now: MonoTime) {
+        self.restored = self.completed.back().map(|newest| newest.id);
         if let Some(newest) = self.completed.back() {
             self.stats.restored(now, newest.id, &newest.directory);
         }
+    }
+
+    /// What the tasks began with is damaged. It is passed over from now on, and left where it is; answers whether there is one before
+    /// it. That several tasks find it does no harm.
+    pub(crate) fn fall_back(&mut self, why: &str, out: Out<'_, '_>) -> bool {
+        let damaged = self.restored.take();
+        let newest = self.completed.back().map(|newest| newest.id);
+        if let Some(damaged) = damaged.filter(|_| newest == damaged) {
+            self.completed.pop_back();
+            let what = format!("is damaged and passed over: {why}");
+            out.push(self.transition(Some(damaged), what));
+        }
+        !self.completed.is_empty()
     }
 
     fn tasks_run(&mut self, now: MonoTime, tasks: Vec<Participant>) {

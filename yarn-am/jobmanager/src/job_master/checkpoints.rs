@@ -1,6 +1,6 @@
 //! What a job has to do with its checkpoints.
 
-use spindle_common::execution::ExecutionState;
+use spindle_common::execution::{ExecutionState, FailureCause, FailureClass};
 use spindle_common::gateway::{TaskCheckpoint, TaskDeployment};
 use spindle_common::id::{ExecutionAttemptId, ResourceId};
 use spindle_common::time::MonoTime;
@@ -52,6 +52,25 @@ impl JobMaster {
             coordinator.restored(now);
         }
         Ok(())
+    }
+
+    /// Whether a failure leaves nothing to start from: what the job was restored from is damaged, and there is none before it.
+    pub(super) fn lost_its_state(&mut self, cause: &FailureCause, out: Out<'_, '_>) -> bool {
+        match cause.class {
+            FailureClass::Fallback => {}
+            FailureClass::Retry
+            | FailureClass::Restart
+            | FailureClass::FailJob
+            | FailureClass::FailCluster => return false,
+        }
+        let Some(coordinator) = &mut self.checkpoints else {
+            return true;
+        };
+        let mut found = false;
+        out.scope(of_coordinator, |out| {
+            found = coordinator.fall_back(&cause.message, out);
+        });
+        !found
     }
 
     pub(super) fn task_checkpoint(

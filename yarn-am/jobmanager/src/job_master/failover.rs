@@ -61,7 +61,7 @@ impl JobMaster {
                 then: Then::Restart { .. },
                 ..
             } => {
-                if is_final(cause.class) {
+                if is_final(cause.class) || self.lost_its_state(&cause, out) {
                     Then::Fail
                 } else {
                     self.backoff
@@ -90,7 +90,7 @@ impl JobMaster {
             return;
         }
         self.cause = Some(cause.clone());
-        if is_final(cause.class) && then != Then::Fail {
+        if (is_final(cause.class) || self.lost_its_state(&cause, out)) && then != Then::Fail {
             let then = Then::Fail;
             self.phase = Phase::Stopping { then, deadline };
             self.move_job(now, JobStatus::Failing, Some(cause), out);

@@ -238,6 +238,29 @@ story!(
 );
 
 story!(
+    a_job_falls_back_to_the_checkpoint_before_a_damaged_one_and_fails_if_there_is_none,
+    JobManagerConfig {
+        fencing: FencingToken(2),
+        ..with(|config| config.num_retained = 2)
+    },
+    "
+    quietly
+    nodes 3
+    submit 1
+    grant c1@n1
+    register c1 fencing=2
+    discovered 6 7
+    offer c1 1
+    loudly
+    fail c1 src/0.65536 Fallback part-1 of chk-7 is damaged
+    fail c1 sink/0.65536 Fallback part-2 of chk-7 is damaged
+    wait 100
+    fail c1 src/0.65537 Fallback part-1 of chk-6 is damaged
+    state c1 sink/0.65537 Canceled
+    "
+);
+
+story!(
     a_checkpoint_is_taken_when_somebody_asks_for_it,
     with(|config| config.interval = None),
     running_then(

@@ -214,6 +214,7 @@ impl Script {
                 let class = match class {
                     "Retry" => FailureClass::Retry,
                     "Restart" => FailureClass::Restart,
+                    "Fallback" => FailureClass::Fallback,
                     "FailCluster" => FailureClass::FailCluster,
                     _ => FailureClass::FailJob,
                 };
