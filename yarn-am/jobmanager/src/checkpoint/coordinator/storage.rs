@@ -1,0 +1,120 @@
+//! What the storage is told, and what it answers.
+
+use std::sync::Arc;
+
+use spindle_common::time::MonoTime;
+
+use super::{
+    CheckpointCoordinator, Condemned, CoordinatorEffect, Discovery, Out, Pending, Persisting, RETRY,
+};
+use crate::checkpoint::acknowledged::CompletedCheckpoint;
+use crate::checkpoint::resolve::{Observed, resolve};
+use crate::message::{CheckpointEffect, CheckpointEvent};
+
+impl CheckpointCoordinator {
+    /// Metadata is written one after the other, so that what is complete is so in the order of the numbers.
+    pub(super) fn persist_next(&mut self, out: Out<'_, '_>) {
+        if !self.is_settled() {
+            return;
+        }
+        let ready = self.pending_where(|pending| matches!(pending, Pending::Ready(_)));
+        let Some(&id) = ready.first() else {
+            return;
+        };
+        match self.pending.remove(&id) {
+            Some(Pending::Ready(whole)) => {
+                let timestamp = self.calendar(whole.head.triggered);
+                let completed = CompletedCheckpoint {
+                    id,
+                    directory: whole.directory.clone(),
+                    metadata: whole.metadata(self.job, timestamp),
+                };
+                out.push(CoordinatorEffect::Storage(
+                    CheckpointEffect::PersistMetadata {
+                        id,
+                        directory: whole.directory,
+                        metadata: Arc::clone(&completed.metadata),
+                    },
+                ));
+                let persisting = Persisting {
+                    head: whole.head,
+                    tasks: whole.tasks,
+                    completed,
+                };
+                self.pending.insert(id, Pending::Persisting(persisting));
+            }
+            other => self.pending.extend(other.map(|other| (id, other))),
+        }
+    }
+
+    pub(super) fn event(&mut self, now: MonoTime, event: CheckpointEvent, out: Out<'_, '_>) {
+        match event {
+            CheckpointEvent::Trigger { request } => self.requested(request),
+            CheckpointEvent::Prepared { id, directory } => {
+                self.prepared(id, directory, out);
+            }
+            CheckpointEvent::PrepareFailed { id, reason } => {
+                self.abandoned.remove(&id);
+                if matches!(self.pending.get(&id), Some(Pending::Preparing(_))) {
+                    let why = format!("its directory could not be made: {reason}");
+                    self.fail(now, id, &why, true, out);
+                }
+            }
+            CheckpointEvent::MetadataPersisted { id } => self.persisted(now, id, out),
+            CheckpointEvent::MetadataFailed { id, reason } => {
+                self.not_persisted(now, id, &reason, out);
+            }
+            CheckpointEvent::Discovered { observed } => self.discovered(&observed, out),
+            CheckpointEvent::DiscoverFailed { reason } => {
+                if self.discovery != Discovery::Done {
+                    self.discovery = Discovery::Wanted(Some(now + RETRY));
+                    let what = format!("cannot look for checkpoints, tries again: {reason}");
+                    out.push(self.transition(None, what));
+                }
+            }
+            CheckpointEvent::Discarded { id } => {
+                self.condemned.remove(&id);
+                self.stats.discarded(id);
+                self.persist_next(out);
+            }
+            CheckpointEvent::DiscardFailed { id, reason } => {
+                if let Some(condemned) = self.condemned.get_mut(&id) {
+                    condemned.retry = Some(now + RETRY);
+                }
+                let what = format!("could not be removed: {reason}");
+                out.push(self.transition(Some(id), what));
+            }
+        }
+    }
+
+    pub(super) fn discover(&mut self, out: Out<'_, '_>) {
+        self.discovery = Discovery::Wanted(None);
+        let directory = self.settings.directory.clone();
+        out.push(CoordinatorEffect::Storage(CheckpointEffect::Discover {
+            directory,
+        }));
+    }
+
+    /// What an earlier attempt left is seen: the job starts from the newest that is whole.
+    pub(super) fn discovered(&mut self, observed: &Observed, out: Out<'_, '_>) {
+        if self.discovery == Discovery::Done {
+            return;
+        }
+        self.discovery = Discovery::Done;
+        let resolution = resolve(self.job, observed);
+        for (id, what) in resolution.skipped {
+            out.push(self.transition(id, what));
+        }
+        for (id, directory) in resolution.condemned {
+            let retry = None;
+            self.discard(id, directory.clone(), out);
+            self.condemned.insert(id, Condemned { directory, retry });
+        }
+        if let Some(newest) = resolution.complete.back() {
+            let what = format!("found complete in {}", newest.directory);
+            out.push(self.transition(Some(newest.id), what));
+        }
+        self.completed = resolution.complete;
+        self.let_go_of_old(out);
+    }
+}
