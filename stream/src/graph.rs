@@ -331,6 +331,7 @@ impl Graph {
         let mut chain: Vec<ChainNode> = members
             .iter()
             .map(|&member| ChainNode {
+                uid: Arc::from(self.uid_of(member)),
                 name: Arc::from(self.nodes[member].name.as_str()),
                 logic: self.nodes[member].logic.clone(),
                 outputs: self.nodes[member].outputs.clone(),

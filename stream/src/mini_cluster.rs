@@ -70,7 +70,16 @@ pub(crate) async fn run(
     let profile = config.profile;
     let fs = FileSystem::new(io.hadoop(), io.user()).map_err(std::io::Error::other)?;
     let storage = SnapshotStorage::new(fs);
-    let (driver, handle) = ClusterDriver::new(JobManager::new(config), Clock::start());
+    let io_of_checkpoints = Arc::clone(&io);
+    let temporary = std::env::temp_dir().join(format!("spindle-{}", std::process::id()));
+    let clock = Clock::start();
+    let mut config = JobManagerConfig {
+        epoch_ms: clock.epoch_ms(MonoTime::ZERO),
+        ..config
+    };
+    let directory = format!("file://{}", temporary.display());
+    config.checkpoints.directory.get_or_insert(directory);
+    let (driver, handle) = ClusterDriver::new(JobManager::new(config), clock);
     let resources = LocalResources {
         executor: EmbeddedTaskExecutor {
             dataflow: dataflow.clone(),
@@ -101,6 +110,8 @@ pub(crate) async fn run(
     }
     let outcome = driver.run(effects).await;
     storage.settle().await;
+    // It is there only if it was used, and empty then.
+    drop(std::fs::remove_dir(temporary));
     let job = handle.view().jobs.get(&job).map(|job| JobView::clone(job));
     Ok(Ended { outcome, job })
 }

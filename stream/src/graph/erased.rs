@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use spindle_common::job_graph::SourceSplit;
-use spindle_dataflow::chain::{Port, SourceTask, TypedPort};
+use spindle_dataflow::chain::{Port, SourceTask, TaskParts, TypedPort};
 use spindle_dataflow::channel::ResultPartition;
 use spindle_dataflow::collector::{Collector, FanOut, SideOutputs};
 use spindle_dataflow::connector::OperatorError;
@@ -14,6 +14,7 @@ use spindle_dataflow::exchange::{
 };
 use spindle_dataflow::operator::{OperatorContext, SinkOperator};
 use spindle_dataflow::record::Record;
+use spindle_dataflow::snapshot::{Restored, StateOwner};
 use spindle_dataflow::task::{Task, TaskContext, TaskError};
 
 use crate::connector::{SinkFactory, SinkPlan, Source};
@@ -206,14 +207,19 @@ impl<T: Record, S: Source<T>> SourceLogic for TypeOf<T, S> {
             self.0.reader(task.splits, source)
         });
         let reader = reader.map_err(|error: OperatorError| error.of(&context.name))?;
-        Ok(Box::new(SourceTask::<T>::new(
-            Arc::clone(&context.name),
+        let task = SourceTask::<T>::new(
+            StateOwner::of(context),
             reader,
             typed(first),
-            task.metrics,
-            task.clock,
-            task.buffer_timeout,
-        )))
+            &Restored::new(task.restored),
+            TaskParts {
+                metrics: task.metrics,
+                clock: task.clock,
+                buffer_timeout: task.buffer_timeout,
+                snapshots: task.snapshots,
+            },
+        )?;
+        Ok(Box::new(task))
     }
 }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spindle_dataflow::attribution::forget_operator;
-use spindle_dataflow::chain::{GateTask, Port};
+use spindle_dataflow::chain::{GateTask, Port, TaskParts};
 use spindle_dataflow::channel::ResultPartition;
 use spindle_dataflow::collector::SideOutputs;
 use spindle_dataflow::operator::OperatorContext;
+use spindle_dataflow::snapshot::Restored;
 use spindle_dataflow::task::{Task, TaskContext, TaskError, TaskFactory};
 
 use super::{Erased, Exchange, Logic, NodeOutput, StreamType};
@@ -15,6 +16,7 @@ use crate::context::{IoContext, SinkContext, SourceContext};
 
 /// One operator of a chain.
 pub(super) struct ChainNode {
+    pub(super) uid: Arc<str>,
     pub(super) name: Arc<str>,
     pub(super) logic: Logic,
     pub(super) outputs: Vec<NodeOutput>,
@@ -82,15 +84,20 @@ impl TaskFactory for VertexFactory {
         let port_of = self.inputs.iter().zip(&task.channels);
         let port_of =
             port_of.flat_map(|((port, _), &channels)| std::iter::repeat_n(*port, channels));
-        Ok(Box::new(GateTask::new(
+        let task = GateTask::new(
             task.gate
                 .expect("the worker gives a gate to a vertex that is no source"),
             ports,
             port_of.collect(),
-            task.metrics,
-            task.clock,
-            task.buffer_timeout,
-        )))
+            &Restored::new(task.restored),
+            TaskParts {
+                metrics: task.metrics,
+                clock: task.clock,
+                buffer_timeout: task.buffer_timeout,
+                snapshots: task.snapshots,
+            },
+        )?;
+        Ok(Box::new(task))
     }
 }
 
@@ -180,6 +187,7 @@ impl VertexFactory {
 
 fn operator(node: &ChainNode, task: &TaskContext, sides: SideOutputs) -> OperatorContext {
     OperatorContext {
+        uid: Arc::clone(&node.uid),
         name: Arc::clone(&node.name),
         subtask: task.execution.subtask,
         parallelism: task.parallelism,

@@ -8,9 +8,7 @@ use std::sync::{Arc, Barrier, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use spindle_common::checkpoint::{
-    CheckpointBarrier, CheckpointId, SubtaskCheckpointStats, SubtaskSnapshot,
-};
+use spindle_common::checkpoint::SubtaskSnapshot;
 use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::id::{ExecutionAttemptId, JobId};
 use spindle_common::job_graph::JobEdge;
@@ -20,7 +18,7 @@ use spindle_dataflow::channel::{Buffer, GateEvent, InputGate, ResultPartition};
 use spindle_dataflow::current_operator;
 use spindle_dataflow::mailbox::{Mailbox, Signals};
 use spindle_dataflow::task::{
-    Dataflow, SnapshotWriter, Step, TaskContext, TaskError, TaskFactory, TaskMetrics,
+    Dataflow, NoSnapshots, Step, TaskContext, TaskError, TaskFactory, TaskMetrics,
 };
 
 use super::Finished;
@@ -94,6 +92,12 @@ impl InputGate for QueueGate {
             self.waker.park(left);
         }
     }
+
+    // There are no barriers here.
+
+    fn block(&mut self, _: usize) {}
+
+    fn resume(&mut self) {}
 }
 
 /// The number of a channel at its consumer, the way there, and what wakes it.
@@ -237,21 +241,6 @@ fn guard<R>(code: impl FnOnce() -> Result<R, TaskError>) -> Result<R, Failure> {
             Err((false, cause))
         }
     }
-}
-
-/// Nobody triggers a checkpoint here.
-struct NoSnapshots;
-
-impl SnapshotWriter for NoSnapshots {
-    fn write(
-        &mut self,
-        _: &CheckpointBarrier,
-        _: SubtaskSnapshot<Vec<u8>>,
-        _: SubtaskCheckpointStats,
-    ) {
-    }
-
-    fn decline(&mut self, _: CheckpointId, _: String) {}
 }
 
 fn deploy(dataflow: &Dataflow, failed: &Arc<AtomicBool>) -> Vec<Subtask> {

@@ -39,6 +39,7 @@ impl<T> Collector<T> for Drain {
 
 fn context() -> OperatorContext {
     OperatorContext {
+        uid: Arc::from("uid"),
         name: Arc::from("window"),
         subtask: 0,
         parallelism: 1,

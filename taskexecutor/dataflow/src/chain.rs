@@ -1,5 +1,6 @@
 //! A chain of operators as a task: one that reads a source, or one that reads an input gate.
 
+mod align;
 mod gate;
 mod port;
 mod source;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use spindle_common::checkpoint::SubtaskCheckpointStats;
 use spindle_common::time::{EventTime, MonoTime, Watermark};
 
 pub use gate::GateTask;
@@ -17,7 +19,8 @@ pub use port::{OnEvent, Port, TypedPort};
 pub use source::SourceTask;
 
 use crate::collector::Control;
-use crate::task::{Step, TaskError, TaskMetrics};
+use crate::snapshot::Snapshot;
+use crate::task::{SnapshotWriter, Step, TaskError, TaskMetrics};
 
 /// The clocks that a task's context gives.
 #[derive(Clone)]
@@ -47,6 +50,18 @@ impl Clock {
     pub fn processing_time(&self) -> EventTime {
         (self.wall)()
     }
+}
+
+/// What a task has besides its operators and its input.
+pub struct TaskParts {
+    /// Where it counts.
+    pub metrics: Arc<TaskMetrics>,
+    /// The clocks.
+    pub clock: Clock,
+    /// The longest that a record waits in a buffer that is not full.
+    pub buffer_timeout: Duration,
+    /// Where it puts its state at a barrier.
+    pub snapshots: Box<dyn SnapshotWriter>,
 }
 
 /// Tells when buffers have to go that are not full.
@@ -80,11 +95,19 @@ struct Chain {
     clock: Clock,
     flusher: Flusher,
     metrics: Arc<TaskMetrics>,
+    snapshots: Box<dyn SnapshotWriter>,
 }
 
 impl Chain {
-    const fn new(clock: Clock, buffer_timeout: Duration, metrics: Arc<TaskMetrics>) -> Self {
+    fn new(parts: TaskParts) -> Self {
+        let TaskParts {
+            metrics,
+            clock,
+            buffer_timeout,
+            snapshots,
+        } = parts;
         Self {
+            snapshots,
             clock,
             flusher: Flusher {
                 timeout: buffer_timeout,
@@ -136,6 +159,34 @@ impl Chain {
             .watermark_ms
             .store(watermark.0.0, Ordering::Relaxed);
         first.watermark(watermark)
+    }
+
+    /// Writes what the operators keep into `snapshot`, sends its barrier on, and has what was written made durable.
+    fn snapshot(
+        &mut self,
+        first: &mut dyn Control,
+        mut snapshot: Snapshot,
+        alignment: Duration,
+    ) -> Result<(), TaskError> {
+        let began = self.clock.now();
+        first.snapshot(&mut snapshot)?;
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let barrier = snapshot.barrier().clone();
+        let delay = self
+            .clock
+            .processing_time()
+            .0
+            .saturating_sub(barrier.timestamp_ms);
+        let stats = SubtaskCheckpointStats {
+            start_delay_ms: u64::try_from(delay).unwrap_or(0),
+            alignment_us: micros(alignment),
+            sync_us: micros(self.clock.now().since(began)),
+            ..SubtaskCheckpointStats::default()
+        };
+        self.snapshots.write(&barrier, snapshot.into_state(), stats);
+        // What the barrier pushed out does not wait any more.
+        self.flusher.due = None;
+        Ok(())
     }
 
     fn end(&self, first: &mut dyn Control) -> Result<Step, TaskError> {

@@ -61,6 +61,12 @@ pub trait InputGate: Send {
     /// connection broke.
     fn next(&mut self, until: Option<MonoTime>) -> Result<GateEvent, TaskError>;
 
+    /// Has nothing more come from a channel until [`Self::resume`]; its producer waits when it is out of credit.
+    fn block(&mut self, channel: usize);
+
+    /// Has buffers come from all channels again.
+    fn resume(&mut self);
+
     /// Gives a buffer back that came on this channel and was read, for its memory to be used again.
     fn recycle(&mut self, channel: usize, buffer: Buffer) {
         let _ = (channel, buffer);

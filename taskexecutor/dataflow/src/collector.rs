@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use spindle_common::time::{EventTime, Watermark};
 
+use spindle_common::checkpoint::CheckpointId;
+
 use crate::batch::{BATCH_RECORDS, Batch};
+use crate::snapshot::{Restored, Snapshot};
 use crate::task::TaskError;
 
 /// What travels down a chain beside records. An operator overrides what concerns it and hands the rest on.
@@ -57,6 +60,31 @@ pub trait Control {
     /// What ends the task.
     fn flush(&mut self) -> Result<(), TaskError> {
         self.downstream().map_or(Ok(()), Control::flush)
+    }
+
+    /// A barrier: writes what the operator keeps, then hands it on. All that was made of the records before it has been handed on.
+    ///
+    /// # Errors
+    /// What ends the task.
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.downstream().map_or(Ok(()), |next| next.snapshot(into))
+    }
+
+    /// Before the first record: takes what the operator wrote at a barrier, then hands it on.
+    ///
+    /// # Errors
+    /// State that is not this operator's.
+    fn restore(&mut self, from: &Restored) -> Result<(), TaskError> {
+        self.downstream().map_or(Ok(()), |next| next.restore(from))
+    }
+
+    /// A checkpoint is complete: what was held back for it may be made visible.
+    ///
+    /// # Errors
+    /// What went wrong.
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
+        self.downstream()
+            .map_or(Ok(()), |next| next.checkpoint_complete(checkpoint))
     }
 
     /// No more input comes. Called once.
@@ -184,6 +212,11 @@ impl<T: 'static> Control for Output<T> {
     fn flush(&mut self) -> Result<(), TaskError> {
         self.hand_on()?;
         self.next.flush()
+    }
+
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.hand_on()?;
+        self.next.snapshot(into)
     }
 
     fn end(&mut self) -> Result<(), TaskError> {
@@ -321,6 +354,18 @@ impl<T> Control for WithSides<T> {
         self.each(|next| next.flush())
     }
 
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.each(|next| next.snapshot(into))
+    }
+
+    fn restore(&mut self, from: &Restored) -> Result<(), TaskError> {
+        self.each(|next| next.restore(from))
+    }
+
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
+        self.each(|next| next.checkpoint_complete(checkpoint))
+    }
+
     fn end(&mut self) -> Result<(), TaskError> {
         self.each(|next| next.end())
     }
@@ -404,6 +449,24 @@ impl<T: 'static> Control for FanOut<T> {
         self.branches
             .iter_mut()
             .try_for_each(|branch| branch.flush())
+    }
+
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.branches
+            .iter_mut()
+            .try_for_each(|branch| branch.snapshot(into))
+    }
+
+    fn restore(&mut self, from: &Restored) -> Result<(), TaskError> {
+        self.branches
+            .iter_mut()
+            .try_for_each(|branch| branch.restore(from))
+    }
+
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
+        self.branches
+            .iter_mut()
+            .try_for_each(|branch| branch.checkpoint_complete(checkpoint))
     }
 
     fn end(&mut self) -> Result<(), TaskError> {

@@ -1,5 +1,6 @@
 //! Where records come from and where they go: what a source and a sink have to be for a task.
 
+use spindle_common::checkpoint::CheckpointId;
 use spindle_common::execution::FailureClass;
 
 use crate::batch::Batch;
@@ -60,6 +61,47 @@ pub trait SourceReader<T>: Send {
     /// What went wrong, saying on what.
     fn read(&mut self, out: &mut Batch<T>) -> Result<SourceStatus, OperatorError>;
 
+    /// How far it has read: a number of entries that each can be taken up by any subtask's reader, such as a file with the offset of the next
+    /// record. They say exactly what the records that [`Self::read`] has given until now leave to be read. None if the source cannot
+    /// say: then the job cannot take checkpoints. Flink: `SourceReader.snapshotState`.
+    ///
+    /// # Errors
+    /// What went wrong, saying on what.
+    fn snapshot(&mut self) -> Result<Option<Vec<Vec<u8>>>, OperatorError> {
+        Ok(None)
+    }
+
+    /// Before the first [`Self::read`]: goes on where these entries say, and nowhere else, whatever the subtask was given to read when it
+    /// was made. They are those of one subtask, or dealt out anew if the parallelism has changed; there may be none.
+    ///
+    /// # Errors
+    /// What went wrong, saying on what.
+    fn restore(&mut self, entries: Vec<Vec<u8>>) -> Result<(), OperatorError> {
+        let _ = entries;
+        Err(OperatorError::permanent(
+            "the source cannot go on from a snapshot",
+        ))
+    }
+
+    /// Whether [`Self::restore`] is given the entries of all subtasks, to take its own from.
+    fn is_given_all(&self) -> bool {
+        false
+    }
+
+    /// What its entries are: text that changes when they can no longer be read.
+    fn state_type(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
+    /// A checkpoint is complete whose entries [`Self::snapshot`] gave: what was read before it will not be read again.
+    ///
+    /// # Errors
+    /// What went wrong, saying on what.
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), OperatorError> {
+        let _ = checkpoint;
+        Ok(())
+    }
+
     /// Share of the input that was read, 0 to 1; none if the source has no end.
     fn progress(&self) -> Option<f64> {
         None
@@ -85,6 +127,53 @@ pub trait Sink<T>: Send {
     /// What went wrong, saying on what.
     fn flush(&mut self) -> Result<(), OperatorError> {
         Ok(())
+    }
+
+    /// A barrier: what was written since the last one is made durable, and not yet visible. Returns what [`Self::commit_prepared`] needs to make
+    /// it visible, from any process, in as many parts as there are; none if nothing was written. Flink: `TwoPhaseCommittingSink`'s
+    /// `prepareCommit`.
+    ///
+    /// A sink whose records are seen as they are written has nothing to prepare: after a failure some are written twice.
+    ///
+    /// # Errors
+    /// What went wrong, saying on what.
+    fn prepare_commit(&mut self, checkpoint: CheckpointId) -> Result<Vec<Vec<u8>>, OperatorError> {
+        let _ = checkpoint;
+        self.flush()?;
+        Ok(Vec::new())
+    }
+
+    /// Makes visible what a complete checkpoint has prepared. Comes again after a failure, from this or another subtask's sink, for what
+    /// may be visible already: that has to change nothing.
+    ///
+    /// # Errors
+    /// What went wrong, saying on what.
+    fn commit_prepared(&mut self, prepared: &[Vec<u8>]) -> Result<(), OperatorError> {
+        let _ = prepared;
+        Ok(())
+    }
+
+    /// A barrier, after [`Self::prepare_commit`]: what it holds and has neither written nor prepared, in as many parts as there are. Flink:
+    /// `StatefulSinkWriter.snapshotState`.
+    ///
+    /// # Errors
+    /// What went wrong.
+    fn snapshot(&mut self) -> Result<Vec<Vec<u8>>, OperatorError> {
+        Ok(Vec::new())
+    }
+
+    /// Before the first record: takes what [`Self::snapshot`] gave, its own or dealt out anew.
+    ///
+    /// # Errors
+    /// What went wrong.
+    fn restore(&mut self, entries: Vec<Vec<u8>>) -> Result<(), OperatorError> {
+        let _ = entries;
+        Ok(())
+    }
+
+    /// What its entries and prepared parts are: text that changes when they can no longer be read.
+    fn state_type(&self) -> &'static str {
+        std::any::type_name::<Self>()
     }
 
     /// All is written: makes it durable. Returns whether [`Self::commit`] has to make it visible.

@@ -15,6 +15,7 @@ pub mod key;
 pub mod mailbox;
 pub mod operator;
 pub mod record;
+pub mod snapshot;
 pub mod state;
 pub mod task;
 mod task_time;

@@ -21,7 +21,7 @@ mod sink;
 mod stateless;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod time;
 mod two_inputs;
 mod window;
@@ -52,6 +52,8 @@ pub use window::{
 /// Which operator of which subtask one is.
 #[derive(Clone)]
 pub struct OperatorContext {
+    /// Its stable identity: state is found again by it.
+    pub uid: Arc<str>,
     /// The operator's name.
     pub name: Arc<str>,
     /// Index of the subtask.

@@ -82,6 +82,22 @@ pub trait SnapshotWriter: Send {
     fn decline(&mut self, checkpoint: CheckpointId, reason: String);
 }
 
+/// Takes nothing: for tasks that nobody checkpoints.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoSnapshots;
+
+impl SnapshotWriter for NoSnapshots {
+    fn write(
+        &mut self,
+        _: &CheckpointBarrier,
+        _: SubtaskSnapshot<Vec<u8>>,
+        _: SubtaskCheckpointStats,
+    ) {
+    }
+
+    fn decline(&mut self, _: CheckpointId, _: String) {}
+}
+
 /// What a task is told between two steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskMail {
@@ -106,10 +122,7 @@ pub trait Task {
     ///
     /// # Errors
     /// What ends the task.
-    fn handle(&mut self, mail: TaskMail) -> Result<(), TaskError> {
-        let _ = mail;
-        Ok(())
-    }
+    fn handle(&mut self, mail: TaskMail) -> Result<(), TaskError>;
 
     /// Makes the output visible, after [`Step::AwaitingCommit`]. May be repeated after a crash, by another attempt.
     ///

@@ -129,6 +129,12 @@ impl Timers {
         set.is_some_and(Set::has_live)
     }
 
+    /// The times for which a key has timers, ascending.
+    pub(crate) fn times(&self, place: Place) -> Vec<i64> {
+        let set = self.sets[place.group as usize].get(place.slot as usize);
+        set.map(Set::live).unwrap_or_default()
+    }
+
     /// When the next timer fires, or earlier; none if there are none.
     pub(crate) fn next_time(&self) -> Option<EventTime> {
         if self.live == 0 {

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use spindle_common::checkpoint::SubtaskSnapshot;
 use spindle_common::time::{EventTime, MonoTime, Watermark};
 use spindle_dataflow::batch::{BATCH_RECORDS, Batch};
-use spindle_dataflow::chain::{Clock, GateTask, SourceTask, TypedPort};
+use spindle_dataflow::chain::{Clock, GateTask, SourceTask, TaskParts, TypedPort};
 use spindle_dataflow::channel::{Buffer, GateEvent, InputGate, ResultPartition};
 use spindle_dataflow::collector::{Collector, SideOutputs};
 use spindle_dataflow::connector::{OperatorError, Sink, SourceReader, SourceStatus};
@@ -25,7 +26,8 @@ use spindle_dataflow::operator::{
     Windows, window_operator,
 };
 use spindle_dataflow::record::Record;
-use spindle_dataflow::task::{Task, TaskError};
+use spindle_dataflow::snapshot::{Restored, StateOwner};
+use spindle_dataflow::task::{NoSnapshots, Task, TaskError};
 
 /// The system's allocator, which counts for each thread how often it is asked for memory.
 struct Counting;
@@ -99,6 +101,10 @@ impl InputGate for Arrived {
         let buffer = self.0.pop_front().ok_or(TaskError::Cancelled)?;
         Ok(GateEvent::Buffer(0, buffer))
     }
+
+    fn block(&mut self, _: usize) {}
+
+    fn resume(&mut self) {}
 }
 
 /// Two consumers that have read everything at once.
@@ -156,6 +162,7 @@ fn clock() -> Clock {
 
 fn context() -> OperatorContext {
     OperatorContext {
+        uid: Arc::from("counted"),
         name: Arc::from("counted"),
         subtask: 0,
         parallelism: 1,
@@ -193,10 +200,19 @@ fn gate_task<T: Record>(
         Box::new(Arrived(buffers)),
         vec![Box::new(TypedPort::new(first))],
         vec![0],
-        Arc::default(),
-        clock(),
-        HOUR,
+        &Restored::new(SubtaskSnapshot::default()),
+        parts(),
     )
+    .expect("nothing is restored")
+}
+
+fn parts() -> TaskParts {
+    TaskParts {
+        metrics: Arc::default(),
+        clock: clock(),
+        buffer_timeout: HOUR,
+        snapshots: Box::new(NoSnapshots),
+    }
 }
 
 /// Makes records from their numbers, for ever.
@@ -219,13 +235,13 @@ fn source_task<T: 'static>(
     first: Box<dyn Collector<T>>,
 ) -> SourceTask<T> {
     SourceTask::new(
-        Arc::from("numbers"),
+        StateOwner::of(&context()),
         Box::new(Numbered { next: 0, make }),
         first,
-        Arc::default(),
-        clock(),
-        HOUR,
+        &Restored::new(SubtaskSnapshot::default()),
+        parts(),
     )
+    .expect("nothing is restored")
 }
 
 /// Drops what it is given.

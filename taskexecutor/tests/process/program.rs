@@ -12,7 +12,7 @@ use spindle_common::id::{ExecutionAttemptId, JobVertexId};
 use spindle_common::job_graph::{
     DEFAULT_SLOT_SHARING_GROUP, JobGraph, JobVertex, OperatorDescriptor, OperatorKind,
 };
-use spindle_dataflow::task::{Dataflow, Step, Task, TaskContext, TaskError, TaskFactory};
+use spindle_dataflow::task::{Dataflow, Step, Task, TaskContext, TaskError, TaskFactory, TaskMail};
 
 /// The setting. Without it the task runs until it is cancelled.
 pub(crate) const BEHAVIOUR: &str = "test.behaviour";
@@ -36,6 +36,10 @@ struct OnlyTask {
 }
 
 impl Task for OnlyTask {
+    fn handle(&mut self, _: TaskMail) -> Result<(), TaskError> {
+        Ok(())
+    }
+
     fn step(&mut self) -> Result<Step, TaskError> {
         thread::park_timeout(PAUSE);
         if self.behaviour == "deaf" {

@@ -54,6 +54,7 @@ pub(crate) fn rows(from: u64) -> Vec<Row> {
 /// The only subtask of an operator.
 pub(crate) fn context() -> OperatorContext {
     OperatorContext {
+        uid: Arc::from("uid"),
         name: Arc::from("measured"),
         subtask: 0,
         parallelism: 1,

@@ -1,14 +1,16 @@
 //! A task that reads an input gate.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use super::{Chain, Clock, Port, take_collected};
+use spindle_common::checkpoint::CheckpointBarrier;
+
+use super::align::{Alignment, Turn};
+use super::{Chain, Port, TaskParts, take_collected};
 use crate::channel::{Buffer, GateEvent, InputGate};
 use crate::collector::Control;
 use crate::exchange::{Event, WatermarkMerge};
-use crate::task::{Step, Task, TaskError, TaskMetrics};
+use crate::snapshot::{Restored, Snapshot};
+use crate::task::{Step, Task, TaskError, TaskMail};
 
 /// A task that reads an input gate. Flink: `OneInputStreamTask`, `TwoInputStreamTask`.
 pub struct GateTask {
@@ -18,32 +20,43 @@ pub struct GateTask {
     /// Which port each channel leads to.
     port_of: Vec<usize>,
     merge: WatermarkMerge,
+    alignment: Alignment,
     ended: Option<Step>,
     chain: Chain,
 }
 
 impl GateTask {
-    /// The task that reads `gate`, whose channels lead to the ports that `port_of` lists for them.
+    /// The task that reads `gate`, whose channels lead to the ports that `port_of` lists for them, and whose operators begin with
+    /// `restored`.
+    ///
+    /// # Errors
+    /// State that is not that of its operators.
     pub fn new(
         gate: Box<dyn InputGate>,
-        ports: Vec<Box<dyn Port>>,
+        mut ports: Vec<Box<dyn Port>>,
         port_of: Vec<usize>,
-        metrics: Arc<TaskMetrics>,
-        clock: Clock,
-        buffer_timeout: Duration,
-    ) -> Self {
+        restored: &Restored,
+        parts: TaskParts,
+    ) -> Result<Self, TaskError> {
         debug_assert_eq!(gate.channels(), port_of.len(), "each channel has a port");
-        Self {
+        ports[0].control().restore(restored)?;
+        Ok(Self {
             merge: WatermarkMerge::new(gate.channels()),
+            alignment: Alignment::new(gate.channels()),
             gate,
             ports,
             port_of,
             ended: None,
-            chain: Chain::new(clock, buffer_timeout, metrics),
-        }
+            chain: Chain::new(parts),
+        })
     }
 
-    fn take_in(&mut self, channel: usize, buffer: &mut Buffer) -> Result<(), TaskError> {
+    /// Works on a buffer, and returns the barrier that it ends with, if it does.
+    fn take_in(
+        &mut self,
+        channel: usize,
+        buffer: &mut Buffer,
+    ) -> Result<Option<CheckpointBarrier>, TaskError> {
         let (merge, chain) = (&mut self.merge, &self.chain);
         if merge.has_ended(channel) {
             return Err(TaskError::Codec {
@@ -51,16 +64,41 @@ impl GateTask {
             });
         }
         let port = self.port_of[channel];
+        let mut barrier = None;
         if port == 0 {
-            return self.ports[0].take_in(buffer, &mut |event, first| {
-                handle(merge, chain, channel, event, first)
-            });
+            self.ports[0].take_in(buffer, &mut |event, first| {
+                handle(merge, chain, channel, event, first, &mut barrier)
+            })?;
+            return Ok(barrier);
         }
         // The whole operator is told through its first port.
         let (first, others) = self.ports.split_at_mut(1);
         others[port - 1].take_in(buffer, &mut |event, _| {
-            handle(merge, chain, channel, event, first[0].control())
-        })
+            let first = first[0].control();
+            handle(merge, chain, channel, event, first, &mut barrier)
+        })?;
+        Ok(barrier)
+    }
+
+    /// Does what the barriers so far call for.
+    fn align(&mut self, turn: Turn) -> Result<(), TaskError> {
+        if let Some(declined) = turn.declined {
+            let reason = "the barrier of a newer checkpoint came before all of its own".to_owned();
+            self.chain.snapshots.decline(declined, reason);
+        }
+        if turn.resume {
+            self.gate.resume();
+        }
+        if let Some(channel) = turn.block {
+            self.gate.block(channel);
+        }
+        if let Some((barrier, since)) = turn.complete {
+            let waited = self.chain.clock.now().since(since);
+            let first = self.ports[0].control();
+            self.chain.snapshot(first, Snapshot::new(barrier), waited)?;
+            self.gate.resume();
+        }
+        Ok(())
     }
 }
 
@@ -70,11 +108,16 @@ fn handle(
     channel: usize,
     event: Event,
     first: &mut dyn Control,
+    barrier: &mut Option<CheckpointBarrier>,
 ) -> Result<(), TaskError> {
     let merged = match event {
         Event::Watermark(watermark) => merge.watermark(channel, watermark),
         Event::Idle(idle) => merge.idle(channel, idle),
         Event::End => merge.end(channel),
+        Event::Barrier(came) => {
+            *barrier = Some(came);
+            return Ok(());
+        }
     };
     if let Some(idle) = merged.idle {
         first.idle(idle)?;
@@ -99,17 +142,43 @@ impl Task for GateTask {
             metrics
                 .bytes_in
                 .fetch_add(buffer.size as u64, Ordering::Relaxed);
-            self.take_in(channel, &mut buffer)?;
+            let barrier = self.take_in(channel, &mut buffer)?;
             self.gate.recycle(channel, buffer);
+            self.chain.touch();
+            if let Some(barrier) = barrier {
+                let now = self.chain.clock.now();
+                let turn = self.alignment.barrier(now, channel, barrier);
+                self.align(turn)?;
+            }
+            if self.merge.has_ended(channel) {
+                let turn = self.alignment.end(channel);
+                self.align(turn)?;
+            }
             if self.merge.all_ended() {
                 let step = self.chain.end(self.ports[0].control())?;
                 self.ended = Some(step);
                 return Ok(step);
             }
-            self.chain.touch();
         }
         self.chain.keep_time(self.ports[0].control())?;
         Ok(Step::Continue)
+    }
+
+    fn handle(&mut self, mail: TaskMail) -> Result<(), TaskError> {
+        match mail {
+            TaskMail::TriggerCheckpoint(barrier) => {
+                let reason = "only the task of a source can begin a checkpoint".to_owned();
+                self.chain.snapshots.decline(barrier.id, reason);
+                Ok(())
+            }
+            TaskMail::CheckpointComplete(checkpoint) => {
+                self.ports[0].control().checkpoint_complete(checkpoint)
+            }
+            TaskMail::CheckpointAborted(checkpoint) => {
+                let turn = self.alignment.abort(checkpoint);
+                self.align(turn)
+            }
+        }
     }
 
     fn commit(&mut self) -> Result<(), TaskError> {

@@ -68,7 +68,7 @@ impl<T: Record> TypedPort<T> {
         // Nearly always all events stand behind all records.
         let mut taken = 0;
         let mut whole = true;
-        for &(at, event) in events.iter() {
+        for (at, event) in events.drain(..) {
             let here = at - taken;
             if here > 0 {
                 if here == batch.len() {

@@ -1,19 +1,34 @@
 //! A task that reads a source.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Chain, Clock, take_collected};
+use spindle_common::checkpoint::{CheckpointBarrier, Distribution};
+
+use super::{Chain, TaskParts, take_collected};
 use crate::attribution::attribute;
 use crate::batch::Batch;
 use crate::collector::Collector;
 use crate::connector::{SourceReader, SourceStatus};
-use crate::task::{Step, Task, TaskError, TaskMetrics, Waiting};
+use crate::snapshot::{Restored, Snapshot, StateOwner, schema};
+use crate::task::{Step, Task, TaskError, TaskMail, Waiting};
+
+fn distribution<T>(reader: &dyn SourceReader<T>) -> Distribution {
+    if reader.is_given_all() {
+        Distribution::Union
+    } else {
+        Distribution::Split
+    }
+}
+
+/// Name of the state in which a source says how far it has read.
+const POSITIONS: &str = "positions";
 
 /// A task that reads a source.
 pub struct SourceTask<T> {
-    name: Arc<str>,
+    owner: StateOwner,
+    /// Schema of the reader's state.
+    positions: String,
     reader: Box<dyn SourceReader<T>>,
     batch: Batch<T>,
     bytes: u64,
@@ -23,24 +38,65 @@ pub struct SourceTask<T> {
 }
 
 impl<T> SourceTask<T> {
-    /// The task of the source `name`, which feeds `first`.
+    /// The task of the source `owner`, which feeds `first` and begins with `restored`.
+    ///
+    /// # Errors
+    /// State that is not that of the source or of the operators.
     pub fn new(
-        name: Arc<str>,
-        reader: Box<dyn SourceReader<T>>,
-        first: Box<dyn Collector<T>>,
-        metrics: Arc<TaskMetrics>,
-        clock: Clock,
-        buffer_timeout: Duration,
-    ) -> Self {
-        Self {
-            name,
+        owner: StateOwner,
+        mut reader: Box<dyn SourceReader<T>>,
+        mut first: Box<dyn Collector<T>>,
+        restored: &Restored,
+        parts: TaskParts,
+    ) -> Result<Self, TaskError> {
+        let positions = schema("source positions", &[reader.state_type()]);
+        let restored_positions =
+            restored.list(&owner, POSITIONS, distribution(&*reader), &positions)?;
+        if let Some(of_reader) = restored_positions {
+            let of_reader = of_reader.into_iter().map(<[u8]>::to_vec).collect();
+            attribute(owner.name(), || reader.restore(of_reader))
+                .map_err(|error| error.of(owner.name()))?;
+        }
+        first.restore(restored)?;
+        Ok(Self {
+            owner,
+            positions,
             reader,
             batch: Batch::new(),
             bytes: 0,
             ended: None,
             first,
-            chain: Chain::new(clock, buffer_timeout, metrics),
+            chain: Chain::new(parts),
+        })
+    }
+
+    /// Writes where the source is and what the operators keep, and sends the barrier behind all that was read.
+    fn checkpoint(&mut self, barrier: CheckpointBarrier) -> Result<(), TaskError> {
+        let name = self.owner.name();
+        if self.ended.is_some() {
+            let reason = format!("the source `{name}` has read all its input");
+            self.chain.snapshots.decline(barrier.id, reason);
+            return Ok(());
         }
+        let positions =
+            attribute(name, || self.reader.snapshot()).map_err(|error| error.of(name))?;
+        let Some(positions) = positions else {
+            let reason = format!(
+                "the source `{name}` cannot say how far it has read, so what is read from it cannot be read again"
+            );
+            self.chain.snapshots.decline(barrier.id, reason);
+            return Ok(());
+        };
+        let mut snapshot = Snapshot::new(barrier);
+        snapshot.list(
+            &self.owner,
+            POSITIONS,
+            distribution(&*self.reader),
+            self.positions.clone(),
+            positions.into_iter().map(Ok),
+        )?;
+        self.chain
+            .snapshot(&mut *self.first, snapshot, Duration::ZERO)
     }
 
     fn count(&mut self) {
@@ -69,8 +125,9 @@ impl<T> Task for SourceTask<T> {
         }
         self.batch.clear();
         let before = self.chain.clock.now();
-        let status = attribute(&self.name, || self.reader.read(&mut self.batch))
-            .map_err(|error| error.of(&self.name))?;
+        let name = self.owner.name();
+        let status = attribute(name, || self.reader.read(&mut self.batch))
+            .map_err(|error| error.of(name))?;
         self.count();
         let read = !self.batch.is_empty();
         if read {
@@ -94,6 +151,20 @@ impl<T> Task for SourceTask<T> {
                 self.ended = Some(step);
                 Ok(step)
             }
+        }
+    }
+
+    fn handle(&mut self, mail: TaskMail) -> Result<(), TaskError> {
+        match mail {
+            TaskMail::TriggerCheckpoint(barrier) => self.checkpoint(barrier),
+            TaskMail::CheckpointComplete(checkpoint) => {
+                let name = self.owner.name();
+                attribute(name, || self.reader.checkpoint_complete(checkpoint))
+                    .map_err(|error| error.of(name))?;
+                self.first.checkpoint_complete(checkpoint)
+            }
+            // Nothing is held back here.
+            TaskMail::CheckpointAborted(_) => Ok(()),
         }
     }
 

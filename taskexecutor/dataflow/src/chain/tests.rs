@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
+use spindle_common::checkpoint::SubtaskSnapshot;
 use spindle_common::time::EventTime;
 
 use super::*;
@@ -13,7 +14,10 @@ use crate::collector::Control;
 use crate::connector::OperatorError;
 use crate::connector::{SourceReader, SourceStatus};
 use crate::exchange::{Encoder, Event};
-use crate::task::Task;
+use crate::operator::OperatorContext;
+use crate::operator::tests::context;
+use crate::snapshot::{Restored, StateOwner};
+use crate::task::{NoSnapshots, Task};
 
 type Log = Arc<Mutex<Vec<String>>>;
 
@@ -99,12 +103,28 @@ impl InputGate for Script {
             None => GateEvent::Woken,
         })
     }
+
+    fn block(&mut self, _: usize) {}
+
+    fn resume(&mut self) {}
 }
 
 fn buffer(fill: impl FnOnce(&mut Encoder)) -> Buffer {
     let mut encoder = Encoder::default();
     fill(&mut encoder);
     encoder.take().unwrap()
+}
+
+fn nothing() -> Restored {
+    Restored::new(SubtaskSnapshot::default())
+}
+
+/// The source of this name.
+fn named(name: &str) -> StateOwner {
+    StateOwner::of(&OperatorContext {
+        name: Arc::from(name),
+        ..context(0, 1)
+    })
 }
 
 struct Fixture {
@@ -134,10 +154,15 @@ fn gate_task(events: Vec<(usize, Buffer)>, needs_commit: bool) -> Fixture {
         Box::new(gate),
         vec![Box::new(TypedPort::new(first))],
         vec![0, 0],
-        Arc::clone(&metrics),
-        clock,
-        timeout,
-    );
+        &nothing(),
+        TaskParts {
+            metrics: Arc::clone(&metrics),
+            clock,
+            buffer_timeout: timeout,
+            snapshots: Box::new(NoSnapshots),
+        },
+    )
+    .unwrap();
     Fixture {
         task,
         log,
@@ -256,13 +281,18 @@ fn source_task(from: u64) -> (SourceTask<u64>, Log, Arc<TaskMetrics>) {
     let (first, log) = scribe(false);
     let metrics: Arc<TaskMetrics> = Arc::default();
     let task = SourceTask::new(
-        Arc::from("countdown"),
+        named("countdown"),
         Box::new(Countdown(from)),
         first,
-        Arc::clone(&metrics),
-        Clock::new(|| MonoTime::ZERO, || EventTime(0)),
-        Duration::ZERO,
-    );
+        &nothing(),
+        TaskParts {
+            metrics: Arc::clone(&metrics),
+            clock: Clock::new(|| MonoTime::ZERO, || EventTime(0)),
+            buffer_timeout: Duration::ZERO,
+            snapshots: Box::new(NoSnapshots),
+        },
+    )
+    .unwrap();
     (task, log, metrics)
 }
 
@@ -312,13 +342,18 @@ impl SourceReader<u64> for Now {
 fn a_source_that_has_nothing_more_for_now_lets_go_what_waits() {
     let (first, log) = scribe(false);
     let mut task = SourceTask::new(
-        Arc::from("now and then"),
+        named("now and then"),
         Box::new(Now(0)),
         first,
-        Arc::default(),
-        Clock::new(|| MonoTime::ZERO, || EventTime(0)),
-        Duration::from_secs(3600),
-    );
+        &nothing(),
+        TaskParts {
+            metrics: Arc::default(),
+            clock: Clock::new(|| MonoTime::ZERO, || EventTime(0)),
+            buffer_timeout: Duration::from_secs(3600),
+            snapshots: Box::new(NoSnapshots),
+        },
+    )
+    .unwrap();
     let mut after = |steps| {
         run(&mut task, steps);
         std::mem::take(&mut *log.lock().unwrap())

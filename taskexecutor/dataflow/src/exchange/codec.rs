@@ -7,11 +7,13 @@
 //! 4                                                                idle
 //! 5                                                                active
 //! 6                                                                end of input; nothing follows
+//! 7  barrier, as crate::codec has it                               checkpoint barrier; the last of its buffer
 //! ```
 //! A record is what [`crate::codec`] makes of it. The same executable stands at both ends, so no layout is kept for longer than a job.
 
 use std::marker::PhantomData;
 
+use spindle_common::checkpoint::CheckpointBarrier;
 use spindle_common::time::{EventTime, Watermark};
 
 use crate::batch::Batch;
@@ -35,6 +37,7 @@ const WATERMARK: u8 = 3;
 const IDLE: u8 = 4;
 const ACTIVE: u8 = 5;
 const END: u8 = 6;
+const BARRIER: u8 = 7;
 
 /// Bytes that are not what an encoder writes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +61,12 @@ pub enum CodecError {
         /// What the decoder said.
         reason: Malformed,
     },
+    /// A barrier does not decode.
+    #[error("a checkpoint barrier does not decode: {0}")]
+    Barrier(Malformed),
+    /// A barrier has to be the last of its buffer.
+    #[error("{0} bytes follow a checkpoint barrier")]
+    AfterBarrier(usize),
     /// A record does not encode.
     #[error("cannot encode a record: {0}")]
     Encode(Malformed),
@@ -162,6 +171,11 @@ impl Encoder {
             Event::Idle(true) => self.bytes.push(IDLE),
             Event::Idle(false) => self.bytes.push(ACTIVE),
             Event::End => self.bytes.push(END),
+            Event::Barrier(barrier) => {
+                self.bytes.push(BARRIER);
+                codec::encode(&barrier, &mut self.bytes)
+                    .expect("a barrier is numbers and a short text");
+            }
         }
     }
 
@@ -179,7 +193,7 @@ impl Encoder {
 }
 
 /// What flows between records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A watermark.
     Watermark(Watermark),
@@ -187,10 +201,12 @@ pub enum Event {
     Idle(bool),
     /// End of input.
     End,
+    /// A checkpoint's barrier. It is the last of its buffer.
+    Barrier(CheckpointBarrier),
 }
 
 /// One element of a buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Element {
     /// Records, which are in the batch that was given.
     Records,
@@ -235,6 +251,13 @@ impl<'a, T: Record> Elements<'a, T> {
             IDLE => Element::Event(Event::Idle(true)),
             ACTIVE => Element::Event(Event::Idle(false)),
             END => Element::Event(Event::End),
+            BARRIER => {
+                let barrier = codec::decode(&mut self.rest).map_err(CodecError::Barrier)?;
+                if !self.rest.is_empty() {
+                    return Err(CodecError::AfterBarrier(self.rest.len()));
+                }
+                Element::Event(Event::Barrier(barrier))
+            }
             _ => return Err(CodecError::Tag(tag)),
         }))
     }

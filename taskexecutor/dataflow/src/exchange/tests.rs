@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use spindle_common::checkpoint::{CheckpointBarrier, CheckpointId, SnapshotKind};
 use spindle_common::key_group::{key_group, key_hash, subtask_of};
 use spindle_common::time::{EventTime, Watermark};
 
@@ -25,6 +26,16 @@ enum Sent {
     Record(Record, Option<i64>),
     Watermark(i64),
     Idle(bool),
+    Barrier(u64),
+}
+
+fn barrier(id: u64) -> CheckpointBarrier {
+    CheckpointBarrier {
+        id: CheckpointId(id),
+        timestamp_ms: -5,
+        kind: SnapshotKind::Savepoint,
+        directory: Arc::from("hdfs://nn/savepoints/1"),
+    }
 }
 
 fn record() -> impl Strategy<Value = Record> {
@@ -41,6 +52,7 @@ fn sent() -> impl Strategy<Value = Vec<Sent>> {
         8 => (record(), any::<Option<i64>>()).prop_map(|(record, time)| Sent::Record(record, time)),
         1 => any::<i64>().prop_map(Sent::Watermark),
         1 => any::<bool>().prop_map(Sent::Idle),
+        1 => any::<u64>().prop_map(Sent::Barrier),
     ];
     prop::collection::vec(one, 0..200)
 }
@@ -58,6 +70,10 @@ fn encode(all: &[Sent]) -> Vec<Buffer> {
             }
             Sent::Watermark(time) => encoder.event(Event::Watermark(Watermark(EventTime(*time)))),
             Sent::Idle(idle) => encoder.event(Event::Idle(*idle)),
+            Sent::Barrier(id) => {
+                encoder.event(Event::Barrier(barrier(*id)));
+                buffers.extend(encoder.take());
+            }
         }
     }
     encoder.event(Event::End);
@@ -86,6 +102,9 @@ fn decode(buffer: &Buffer) -> Result<(Vec<Sent>, bool), CodecError> {
             }
             Element::Event(Event::Idle(idle)) => all.push(Sent::Idle(idle)),
             Element::Event(Event::End) => ended = true,
+            Element::Event(Event::Barrier(came)) => {
+                all.push(Sent::Barrier(came.id.0));
+            }
         }
     }
     Ok((all, ended))
@@ -285,7 +304,10 @@ fn a_watermark_and_the_end_reach_every_consumer() {
     };
     let watermark = Element::Event(Event::Watermark(Watermark(EventTime(5))));
     let end = Element::Event(Event::End);
-    assert_eq!(elements(&kept[0]), [Element::Records, watermark, end]);
+    assert_eq!(
+        elements(&kept[0]),
+        [Element::Records, watermark.clone(), end.clone()]
+    );
     assert_eq!(elements(&kept[1]), [watermark, end]);
 }
 

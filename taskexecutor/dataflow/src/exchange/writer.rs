@@ -13,11 +13,13 @@ use crate::exchange::codec::{CodecError, Encoder, Event};
 use crate::exchange::local::{LocalElements, moves_as_is};
 use crate::exchange::partition::{Partitioner, Route};
 use crate::record::Record;
+use crate::snapshot::Snapshot;
 use crate::task::{TaskError, TaskMetrics};
 
 /// Fills one buffer per consumer, and emits each when it is full, when it is told to flush and at the end.
 ///
-/// A watermark goes to all consumers, in the buffer behind the records it follows; it does not make the buffer go at once.
+/// A watermark goes to all consumers, in the buffer behind the records it follows; it does not make the buffer go at once. A checkpoint
+/// barrier does, and so is the last of its buffer.
 pub struct ExchangeWriter<T> {
     producer: Arc<str>,
     partition: Box<dyn ResultPartition>,
@@ -175,9 +177,9 @@ impl<T: Record> ExchangeWriter<T> {
         Ok(())
     }
 
-    fn event(&mut self, event: Event) {
+    fn event(&mut self, event: &Event) {
         for lane in &mut self.lanes {
-            lane.event(event);
+            lane.event(event.clone());
         }
     }
 
@@ -204,12 +206,12 @@ impl<T: Record> Control for ExchangeWriter<T> {
     }
 
     fn watermark(&mut self, watermark: Watermark) -> Result<(), TaskError> {
-        self.event(Event::Watermark(watermark));
+        self.event(&Event::Watermark(watermark));
         self.emit_full()
     }
 
     fn idle(&mut self, idle: bool) -> Result<(), TaskError> {
-        self.event(Event::Idle(idle));
+        self.event(&Event::Idle(idle));
         self.emit_full()
     }
 
@@ -217,8 +219,13 @@ impl<T: Record> Control for ExchangeWriter<T> {
         self.emit_all()
     }
 
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.event(&Event::Barrier(into.barrier().clone()));
+        self.emit_all()
+    }
+
     fn end(&mut self) -> Result<(), TaskError> {
-        self.event(Event::End);
+        self.event(&Event::End);
         self.emit_all()
     }
 }

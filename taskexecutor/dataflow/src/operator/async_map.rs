@@ -21,6 +21,7 @@ use crate::collector::{Collector, Control, Output};
 use crate::connector::OperatorError;
 use crate::mailbox::Mailbox;
 use crate::operator::OperatorContext;
+use crate::snapshot::Snapshot;
 use crate::task::{TaskError, TaskMetrics, Waiting};
 
 #[cfg(test)]
@@ -296,6 +297,18 @@ impl<T: 'static, U: Send + 'static> AsyncMap<T, U> {
         self.in_flight.push_back(fence);
     }
 
+    /// Waits until nothing is in flight.
+    fn await_all(&mut self) -> Result<(), TaskError> {
+        let name = Arc::clone(&self.name);
+        attribute(&name, || {
+            self.take()?;
+            while !self.in_flight.is_empty() {
+                self.wait(Waiting::Input)?;
+            }
+            Ok(())
+        })
+    }
+
     fn look(&mut self) -> Result<(), TaskError> {
         let name = Arc::clone(&self.name);
         attribute(&name, || self.take())
@@ -335,15 +348,14 @@ impl<T: 'static, U: Send + 'static> Control for AsyncMap<T, U> {
         self.out.flush()
     }
 
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        // Requests are part of the state of whoever answers, not of ours: what was asked before the barrier is answered before it.
+        self.await_all()?;
+        self.out.snapshot(into)
+    }
+
     fn end(&mut self) -> Result<(), TaskError> {
-        let name = Arc::clone(&self.name);
-        attribute(&name, || {
-            self.take()?;
-            while !self.in_flight.is_empty() {
-                self.wait(Waiting::Input)?;
-            }
-            Ok(())
-        })?;
+        self.await_all()?;
         self.out.end()
     }
 }

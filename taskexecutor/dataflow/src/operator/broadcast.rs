@@ -17,6 +17,7 @@ use crate::operator::{
     BroadcastContext, FunctionResult, KeyedContext, OperatorContext, ProcessContext,
 };
 use crate::record::Key;
+use crate::snapshot::{Restored, Snapshot};
 use crate::state::{KeyedStore, OperatorStates, States};
 use crate::task::TaskError;
 use crate::timer::Timer;
@@ -174,6 +175,16 @@ impl<F, O: 'static> Control for BroadcastProcess<F, O> {
         self.runtime.watermark = watermark;
         self.runtime.out.watermark(watermark)
     }
+
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.runtime.write(into)?;
+        self.runtime.out.snapshot(into)
+    }
+
+    fn restore(&mut self, from: &Restored) -> Result<(), TaskError> {
+        self.runtime.read(from)?;
+        self.runtime.out.restore(from)
+    }
 }
 
 impl<A, B, F, O> TwoInputs<A, B> for BroadcastProcess<F, O>
@@ -252,6 +263,14 @@ where
 
     fn deadline(&mut self) -> Option<EventTime> {
         self.runtime.deadline()
+    }
+
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.runtime.snapshot(into)
+    }
+
+    fn restore(&mut self, from: &Restored) -> Result<(), TaskError> {
+        self.runtime.restore(from)
     }
 }
 

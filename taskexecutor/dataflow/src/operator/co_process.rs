@@ -13,6 +13,7 @@ use crate::operator::keyed_process::KeyedRuntime;
 use crate::operator::two_inputs::{TwoInputs, inputs};
 use crate::operator::{FunctionResult, KeyedContext, OperatorContext, ProcessContext};
 use crate::record::Key;
+use crate::snapshot::{Restored, Snapshot};
 use crate::state::{OperatorStates, States};
 use crate::task::TaskError;
 use crate::timer::Timer;
@@ -117,6 +118,16 @@ impl<F, O: 'static> Control for CoProcess<F, O> {
         self.runtime.watermark = watermark;
         self.runtime.out.watermark(watermark)
     }
+
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.runtime.write(into)?;
+        self.runtime.out.snapshot(into)
+    }
+
+    fn restore(&mut self, from: &Restored) -> Result<(), TaskError> {
+        self.runtime.read(from)?;
+        self.runtime.out.restore(from)
+    }
 }
 
 impl<A, B, F: CoProcessFunction<A, B, O>, O: 'static> TwoInputs<A, B> for CoProcess<F, O> {
@@ -202,6 +213,14 @@ where
 
     fn deadline(&mut self) -> Option<EventTime> {
         self.runtime.deadline()
+    }
+
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.runtime.snapshot(into)
+    }
+
+    fn restore(&mut self, from: &Restored) -> Result<(), TaskError> {
+        self.runtime.restore(from)
     }
 }
 

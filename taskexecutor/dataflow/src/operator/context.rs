@@ -13,11 +13,16 @@ use crate::chain::Clock;
 use crate::collector::{Collector, Output, OutputTag, SideOutputs};
 use crate::connector::OperatorError;
 use crate::operator::{FunctionResult, OperatorContext};
+use crate::snapshot::{Restored, Snapshot, StateOwner};
 use crate::state::{FOREIGN, Keyed, OperatorStateStore, Place};
 use crate::task::TaskError;
 
+/// Name of the state in which an operator remembers how far event time has come.
+pub(crate) const WATERMARK: &str = "(watermark)";
+
 /// What an operator with a function has, whatever the function is.
 pub(crate) struct Runtime<O> {
+    pub(crate) owner: StateOwner,
     pub(crate) name: Arc<str>,
     pub(crate) out: Output<O>,
     sides: SideOutputs,
@@ -35,6 +40,7 @@ impl<O: 'static> Runtime<O> {
         next: Box<dyn Collector<O>>,
     ) -> Self {
         Self {
+            owner: StateOwner::of(context),
             name: Arc::clone(&context.name),
             out: Output::new(next),
             sides: context.sides.clone(),
@@ -43,6 +49,21 @@ impl<O: 'static> Runtime<O> {
             clock: context.clock.clone(),
             failed: None,
         }
+    }
+
+    /// Writes the states of the operator and how far event time has come.
+    pub(crate) fn write(&self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.states.write(&self.owner, into)?;
+        into.progress(&self.owner, WATERMARK, &self.watermark)
+    }
+
+    /// Takes what [`Self::write`] wrote.
+    pub(crate) fn read(&mut self, from: &Restored) -> Result<(), TaskError> {
+        self.states.read(&self.owner, from)?;
+        if let Some(watermark) = from.progress(&self.owner, WATERMARK)? {
+            self.watermark = watermark;
+        }
+        Ok(())
     }
 
     /// The context of a call.

@@ -1,20 +1,26 @@
 //! A running value for each key: for each record, what its key has come to.
 
+use std::any::type_name;
 use std::sync::Arc;
+
+use spindle_common::key_group::key_hash;
 
 use crate::attribution::attribute;
 use crate::batch::Batch;
+use crate::codec;
 use crate::collector::{Collector, Control, Output};
 use crate::key::{KeyScratch, KeySelector};
 use crate::operator::OperatorContext;
 use crate::operator::aggregate::AggregateFunction;
 use crate::operator::groups::Groups;
 use crate::operator::table::KeyTable;
-use crate::record::Key;
+use crate::record::{Key, Record};
+use crate::snapshot::{Restored, Snapshot, StateOwner, schema};
 use crate::task::TaskError;
 
 /// A value for each key, and where those of a batch's records are.
 struct RunningValues<K, T, V> {
+    owner: StateOwner,
     name: Arc<str>,
     selector: Arc<dyn KeySelector<K, T>>,
     groups: Groups<KeyTable<K, V>>,
@@ -26,6 +32,7 @@ struct RunningValues<K, T, V> {
 impl<K: Key, T, V> RunningValues<K, T, V> {
     fn new(context: &OperatorContext, selector: Arc<dyn KeySelector<K, T>>) -> Self {
         Self {
+            owner: StateOwner::of(context),
             name: Arc::clone(&context.name),
             selector,
             groups: Groups::of(context),
@@ -46,6 +53,36 @@ impl<K: Key, T, V> RunningValues<K, T, V> {
             self.places.push((group as u32, place));
         }
         Ok(())
+    }
+}
+
+/// Name of the state of a running value.
+const VALUES: &str = "values";
+
+impl<K: Key, T, V: Record> RunningValues<K, T, V> {
+    fn schema() -> String {
+        schema("value by key", &[type_name::<K>(), type_name::<V>()])
+    }
+
+    fn write(&self, into: &mut Snapshot) -> Result<(), TaskError> {
+        into.keyed(&self.owner, VALUES, Self::schema(), |group, out| {
+            let table = self.groups.get(group);
+            for (key, value) in table.iter() {
+                codec::encode(key, out)?;
+                codec::encode(value, out)?;
+            }
+            Ok(table.len() as u64)
+        })
+    }
+
+    fn read(&mut self, from: &Restored) -> Result<(), TaskError> {
+        let groups = &mut self.groups;
+        from.keyed(&self.owner, VALUES, &Self::schema(), |group, bytes| {
+            let key: K = codec::decode(bytes)?;
+            let value: V = codec::decode(bytes)?;
+            groups.at(group).place(key_hash(&key), &key, move || value);
+            Ok(())
+        })
     }
 }
 
@@ -92,15 +129,26 @@ where
     }
 }
 
-impl<K, T, V, C, F, O: 'static> Control for Scan<K, T, V, C, F, O> {
+impl<K: Key, T, V: Record, C, F, O: 'static> Control for Scan<K, T, V, C, F, O> {
     fn downstream(&mut self) -> Option<&mut dyn Control> {
         Some(self.out.downstream())
+    }
+
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.values.write(into)?;
+        self.out.snapshot(into)
+    }
+
+    fn restore(&mut self, from: &Restored) -> Result<(), TaskError> {
+        self.values.read(from)?;
+        self.out.restore(from)
     }
 }
 
 impl<K, T, V, C, F, O> Collector<T> for Scan<K, T, V, C, F, O>
 where
     K: Key,
+    V: Record,
     C: Fn() -> V,
     F: Fn(&mut V, T) -> O,
     O: 'static,
@@ -172,9 +220,19 @@ impl<K: Key, T, A: AggregateFunction<T>> RunningAggregate<K, T, A> {
     }
 }
 
-impl<K, T, A: AggregateFunction<T>> Control for RunningAggregate<K, T, A> {
+impl<K: Key, T, A: AggregateFunction<T>> Control for RunningAggregate<K, T, A> {
     fn downstream(&mut self) -> Option<&mut dyn Control> {
         Some(self.out.downstream())
+    }
+
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.values.write(into)?;
+        self.out.snapshot(into)
+    }
+
+    fn restore(&mut self, from: &Restored) -> Result<(), TaskError> {
+        self.values.read(from)?;
+        self.out.restore(from)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::key::{KeyScratch, KeySelector};
 use crate::operator::context::Runtime;
 use crate::operator::{FunctionResult, KeyedContext, OperatorContext, ProcessContext};
 use crate::record::Key;
+use crate::snapshot::{Restored, Snapshot};
 use crate::state::{KeyedStore, OperatorStates, Place, States};
 use crate::task::TaskError;
 use crate::timer::{TimeDomain, Timer};
@@ -161,6 +162,20 @@ impl<K: Key, O: 'static> KeyedRuntime<K, O> {
         self.base.out.downstream().processing_time(now)
     }
 
+    /// Writes all states and timers, then hands the barrier on.
+    pub(crate) fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.store.write(&self.base.owner, into)?;
+        self.base.write(into)?;
+        self.base.out.snapshot(into)
+    }
+
+    /// Takes what [`Self::snapshot`] wrote.
+    pub(crate) fn restore(&mut self, from: &Restored) -> Result<(), TaskError> {
+        self.store.read(&self.base.owner, from)?;
+        self.base.read(from)?;
+        self.base.out.restore(from)
+    }
+
     pub(crate) fn deadline(&mut self) -> Option<EventTime> {
         let timer = self.store.keyed.processing_timers.next_time();
         let downstream = self.base.out.downstream().deadline();
@@ -227,6 +242,14 @@ impl<K: Key, T, F: KeyedProcessFunction<K, T, O>, O: 'static> Control for KeyedP
 
     fn deadline(&mut self) -> Option<EventTime> {
         self.runtime.deadline()
+    }
+
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.runtime.snapshot(into)
+    }
+
+    fn restore(&mut self, from: &Restored) -> Result<(), TaskError> {
+        self.runtime.restore(from)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::batch::Batch;
 use crate::collector::{Collector, Control};
 use crate::operator::context::Runtime;
 use crate::operator::{OperatorContext, ProcessContext};
+use crate::snapshot::{Restored, Snapshot};
 use crate::state::OperatorStates;
 use crate::task::TaskError;
 
@@ -67,6 +68,16 @@ impl<T, F, O: 'static> Control for Process<T, F, O> {
     fn watermark(&mut self, watermark: Watermark) -> Result<(), TaskError> {
         self.runtime.watermark = watermark;
         self.runtime.out.watermark(watermark)
+    }
+
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.runtime.write(into)?;
+        self.runtime.out.snapshot(into)
+    }
+
+    fn restore(&mut self, from: &Restored) -> Result<(), TaskError> {
+        self.runtime.read(from)?;
+        self.runtime.out.restore(from)
     }
 }
 

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use spindle_common::checkpoint::{CheckpointId, Distribution};
+
 use crate::attribution::attribute;
 use crate::batch::Batch;
 use crate::collector::{Collector, Control};
 use crate::connector::{OperatorError, Sink};
 use crate::operator::OperatorContext;
+use crate::snapshot::{Restored, Snapshot, StateOwner, schema};
 use crate::task::{TaskError, TaskMetrics};
 
 /// Gives batches to a sink.
@@ -17,7 +20,15 @@ pub struct SinkOperator<T> {
     metrics: Arc<TaskMetrics>,
     counted: u64,
     needs_commit: bool,
+    owner: StateOwner,
+    /// What was prepared for checkpoints that are not complete yet, oldest first: each commits those before it too.
+    prepared: Vec<(CheckpointId, Vec<Vec<u8>>)>,
 }
+
+/// Name of the state that holds what was prepared and not yet committed.
+const PREPARED: &str = "prepared";
+/// Name of the state that holds what was neither written nor prepared.
+const HELD: &str = "held";
 
 impl<T> SinkOperator<T> {
     /// The operator around a sink.
@@ -28,7 +39,24 @@ impl<T> SinkOperator<T> {
             metrics: Arc::clone(&context.metrics),
             counted: 0,
             needs_commit: false,
+            owner: StateOwner::of(context),
+            prepared: Vec::new(),
         }
+    }
+
+    fn schema(&self) -> String {
+        schema("output", &[self.sink.state_type()])
+    }
+
+    fn commit_until(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
+        while let Some((of, prepared)) = self.prepared.first()
+            && *of <= checkpoint
+        {
+            let prepared = prepared.clone();
+            self.call(|sink| sink.commit_prepared(&prepared))?;
+            self.prepared.remove(0);
+        }
+        Ok(())
     }
 
     fn call<R>(
@@ -54,16 +82,64 @@ impl<T> Control for SinkOperator<T> {
         self.call(|sink| sink.flush())
     }
 
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        let checkpoint = into.barrier().id;
+        let new = self.call(|sink| sink.prepare_commit(checkpoint))?;
+        if !new.is_empty() {
+            self.prepared.push((checkpoint, new));
+        }
+        let all = self.prepared.iter().flat_map(|(_, prepared)| prepared);
+        into.list(
+            &self.owner,
+            PREPARED,
+            Distribution::Split,
+            self.schema(),
+            all.map(|part| Ok(part.clone())),
+        )?;
+        let held = self.call(|sink| sink.snapshot())?;
+        into.list(
+            &self.owner,
+            HELD,
+            Distribution::Split,
+            self.schema(),
+            held.into_iter().map(Ok),
+        )
+    }
+
+    fn restore(&mut self, from: &Restored) -> Result<(), TaskError> {
+        let schema = self.schema();
+        if let Some(held) = from.list(&self.owner, HELD, Distribution::Split, &schema)? {
+            let held = held.into_iter().map(<[u8]>::to_vec).collect();
+            self.call(|sink| sink.restore(held))?;
+        }
+        let prepared = from.list(&self.owner, PREPARED, Distribution::Split, &schema)?;
+        // The snapshot is complete, so what it prepared is to be seen, whether or not anybody was told in time.
+        let prepared: Vec<_> = prepared
+            .unwrap_or_default()
+            .into_iter()
+            .map(<[u8]>::to_vec)
+            .collect();
+        if prepared.is_empty() {
+            return Ok(());
+        }
+        self.call(|sink| sink.commit_prepared(&prepared))
+    }
+
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
+        self.commit_until(checkpoint)
+    }
+
     fn end(&mut self) -> Result<(), TaskError> {
         self.needs_commit = self.call(|sink| sink.finish())?;
         Ok(())
     }
 
     fn needs_commit(&mut self) -> bool {
-        self.needs_commit
+        self.needs_commit || !self.prepared.is_empty()
     }
 
     fn commit(&mut self) -> Result<(), TaskError> {
+        self.commit_until(CheckpointId(u64::MAX))?;
         if self.needs_commit {
             self.call(|sink| sink.commit())?;
         }

@@ -65,6 +65,7 @@ pub(crate) fn tape<T: 'static>() -> (Box<dyn Collector<T>>, Seens<T>) {
 
 pub(crate) fn context(subtask: u32, parallelism: u32) -> OperatorContext {
     OperatorContext {
+        uid: Arc::from("uid"),
         name: Arc::from("operator"),
         subtask,
         parallelism,

@@ -13,6 +13,8 @@ use crate::batch::Batch;
 use crate::chain::Clock;
 use crate::collector::{Collector, Control};
 use crate::operator::OperatorContext;
+use crate::operator::context::WATERMARK;
+use crate::snapshot::{Restored, Snapshot, StateOwner};
 use crate::task::TaskError;
 use strategy::Generation;
 pub use strategy::{WatermarkGenerator, WatermarkStrategy};
@@ -20,6 +22,7 @@ pub use strategy::{WatermarkGenerator, WatermarkStrategy};
 /// Gives each record its event time, and the stream its watermarks: after each batch, or between records where the strategy looks at
 /// each. Watermarks from upstream end here, but for the last. A watermark never goes back.
 pub struct AssignTimestamps<F, T> {
+    owner: StateOwner,
     name: Arc<str>,
     timestamp_of: Arc<F>,
     generation: Generation<T>,
@@ -77,6 +80,7 @@ impl<F, T: 'static> AssignTimestamps<F, T> {
             idle: false,
         });
         Self {
+            owner: StateOwner::of(context),
             name: Arc::clone(&context.name),
             timestamp_of,
             generation: strategy.generation(),
@@ -203,6 +207,25 @@ impl<F, T: 'static> Control for AssignTimestamps<F, T> {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        let latest = match &self.generation {
+            Generation::Bounded { latest, .. } => *latest,
+            Generation::Each(_) => None,
+        };
+        into.progress(&self.owner, WATERMARK, &(self.sent, latest))?;
+        self.next.snapshot(into)
+    }
+
+    fn restore(&mut self, from: &Restored) -> Result<(), TaskError> {
+        if let Some((sent, reached)) = from.progress(&self.owner, WATERMARK)? {
+            self.sent = sent;
+            if let Generation::Bounded { latest, .. } = &mut self.generation {
+                *latest = reached;
+            }
+        }
+        self.next.restore(from)
     }
 
     fn end(&mut self) -> Result<(), TaskError> {

@@ -3,10 +3,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use spindle_common::checkpoint::CheckpointId;
 use spindle_common::time::{EventTime, Watermark};
 
 use crate::batch::Batch;
 use crate::collector::{Collector, Control};
+use crate::snapshot::{Restored, Snapshot};
 use crate::task::TaskError;
 
 /// An operator that takes batches of two types.
@@ -73,6 +75,18 @@ impl<A, B> Control for First<A, B> {
 
     fn flush(&mut self) -> Result<(), TaskError> {
         self.0.borrow_mut().flush()
+    }
+
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.0.borrow_mut().snapshot(into)
+    }
+
+    fn restore(&mut self, from: &Restored) -> Result<(), TaskError> {
+        self.0.borrow_mut().restore(from)
+    }
+
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
+        self.0.borrow_mut().checkpoint_complete(checkpoint)
     }
 
     fn end(&mut self) -> Result<(), TaskError> {

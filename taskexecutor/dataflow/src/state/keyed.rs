@@ -1,16 +1,20 @@
 //! The keyed state of one subtask: keys, columns, timers.
 
-use std::any::Any;
+use std::any::{Any, type_name};
 
+use spindle_common::key_group::key_hash;
 use spindle_common::time::EventTime;
 
+use crate::codec::{self, Malformed};
 use crate::connector::OperatorError;
 use crate::key::Keys;
 use crate::operator::OperatorContext;
 use crate::operator::groups::Groups;
 use crate::record::Key;
+use crate::snapshot::{Restored, Snapshot, StateOwner};
 use crate::state::Place;
 use crate::state::table::SlotTable;
+use crate::task::TaskError;
 use crate::timer::Timers;
 
 /// Slots that are looked through for expired state with each batch, for each state, however small the batch is.
@@ -18,6 +22,9 @@ const SWEPT_AT_LEAST: usize = 64;
 
 /// Slots that may be free: more are not remembered before they are looked at, where that is possible.
 const MAYBE_FREE: usize = 1024;
+
+/// Names of the states that the timers of event time and of processing time are. No state that a function declares has such a name.
+const TIMERS: [&str; 2] = ["(timers of event time)", "(timers of processing time)"];
 
 /// One state of all keys: a column for each key group.
 pub(crate) trait Column: Any {
@@ -30,6 +37,15 @@ pub(crate) trait Column: Any {
 
     /// Whether it has a time to live.
     fn expires(&self) -> bool;
+
+    /// What it is, and of which types.
+    fn schema(&self) -> String;
+
+    /// Appends what it has for a key that is not [empty](Self::is_empty).
+    fn write(&self, place: Place, out: &mut Vec<u8>) -> Result<(), Malformed>;
+
+    /// Takes what [`Self::write`] has appended for the key in this place.
+    fn read(&mut self, place: Place, bytes: &mut &[u8]) -> Result<(), Malformed>;
 }
 
 /// A declared state.
@@ -180,6 +196,93 @@ impl<K: Key> KeyedStore<K> {
             }
         }
         self.keyed.maybe_free = maybe_free;
+    }
+
+    /// Writes all states and timers.
+    pub(crate) fn write(&self, owner: &StateOwner, into: &mut Snapshot) -> Result<(), TaskError> {
+        let key = type_name::<K>();
+        for state in &self.keyed.states {
+            let schema = format!("{} by {key}", state.column.schema());
+            into.keyed(owner, &state.name, schema, |group, out| {
+                let mut entries = 0;
+                self.each_key(group, |place, key| {
+                    if !state.column.is_empty(place) {
+                        entries += 1;
+                        codec::encode(key, out)?;
+                        state.column.write(place, out)?;
+                    }
+                    Ok(())
+                })?;
+                Ok(entries)
+            })?;
+        }
+        let timers = [&self.keyed.event_timers, &self.keyed.processing_timers];
+        for (name, timers) in TIMERS.into_iter().zip(timers) {
+            into.keyed(owner, name, format!("timers by {key}"), |group, out| {
+                let mut entries = 0;
+                self.each_key(group, |place, key| {
+                    let times = timers.times(place);
+                    if !times.is_empty() {
+                        entries += 1;
+                        codec::encode(key, out)?;
+                        codec::encode(&times, out)?;
+                    }
+                    Ok(())
+                })?;
+                Ok(entries)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn each_key(
+        &self,
+        group: usize,
+        mut call: impl FnMut(Place, &K) -> Result<(), Malformed>,
+    ) -> Result<(), Malformed> {
+        let table = self.tables.get(group);
+        for slot in table.used() {
+            let place = Place {
+                group: group as u32,
+                slot,
+            };
+            let key = table.key(slot).expect("a used slot has a key");
+            call(place, key)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what [`Self::write`] wrote. States that are declared now and were not then begin empty.
+    pub(crate) fn read(&mut self, owner: &StateOwner, from: &Restored) -> Result<(), TaskError> {
+        let by = type_name::<K>();
+        let Self { tables, keyed, .. } = self;
+        let mut place_of = |group: usize, bytes: &mut &[u8]| {
+            let key: K = codec::decode(bytes)?;
+            let (slot, _) = tables.at(group).slot(key_hash(&key), &key);
+            Ok(Place {
+                group: group as u32,
+                slot,
+            })
+        };
+        for state in &mut keyed.states {
+            let schema = format!("{} by {by}", state.column.schema());
+            from.keyed(owner, &state.name, &schema, |group, bytes| {
+                let place = place_of(group, bytes)?;
+                state.column.read(place, bytes)
+            })?;
+        }
+        let timers = [&mut keyed.event_timers, &mut keyed.processing_timers];
+        for (name, timers) in TIMERS.into_iter().zip(timers) {
+            from.keyed(owner, name, &format!("timers by {by}"), |group, bytes| {
+                let place = place_of(group, bytes)?;
+                let times: Vec<i64> = codec::decode(bytes)?;
+                for time in times {
+                    timers.register(place, EventTime(time));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     /// All places that have a key, by key group and slot.

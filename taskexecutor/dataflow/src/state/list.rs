@@ -1,11 +1,15 @@
 //! A list for each key.
 
+use std::any::type_name;
 use std::cell::Cell;
 use std::marker::PhantomData;
 
+use crate::codec::{self, Malformed};
 use crate::operator::KeyedContext;
 use crate::record::{Key, Record};
+use crate::snapshot::schema;
 use crate::state::keyed::Column;
+use crate::state::ttl::kind;
 use crate::state::{Place, StateTtl};
 
 /// A list for each key; with a time to live, each entry has its own. Flink: `ListState`.
@@ -216,5 +220,31 @@ impl<V: Record> Column for Lists<V> {
 
     fn expires(&self) -> bool {
         self.ttl.is_some()
+    }
+
+    fn schema(&self) -> String {
+        schema(kind("list", self.ttl), &[type_name::<V>()])
+    }
+
+    fn write(&self, place: Place, out: &mut Vec<u8>) -> Result<(), Malformed> {
+        let list = &self.groups[place.group as usize][place.slot as usize];
+        if self.ttl.is_some() {
+            codec::encode(&list.stamps, out)?;
+        }
+        codec::encode(&list.values, out)
+    }
+
+    fn read(&mut self, place: Place, bytes: &mut &[u8]) -> Result<(), Malformed> {
+        let stamps = match self.ttl {
+            Some(_) => codec::decode(bytes)?,
+            None => Vec::new(),
+        };
+        self.extend(place, 0, codec::decode::<Vec<V>>(bytes)?);
+        let list = &mut self.groups[place.group as usize][place.slot as usize];
+        if stamps.len() != list.stamps.len() {
+            return Err(Malformed::Length(stamps.len()));
+        }
+        list.stamps = stamps;
+        Ok(())
     }
 }

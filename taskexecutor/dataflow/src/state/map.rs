@@ -1,13 +1,17 @@
 //! A map for each key.
 
+use std::any::type_name;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
 
+use crate::codec::{self, Malformed};
 use crate::operator::{FunctionResult, KeyedContext, ProcessContext};
 use crate::record::{Key, Record};
+use crate::snapshot::schema;
 use crate::state::keyed::Column;
+use crate::state::ttl::kind;
 use crate::state::{Place, StateTtl};
 
 /// An ordered map for each key; with a time to live, each entry has its own. Flink: `MapState`.
@@ -254,5 +258,36 @@ impl<M: Record + Ord, V: Record> Column for Maps<M, V> {
 
     fn expires(&self) -> bool {
         self.ttl.is_some()
+    }
+
+    fn schema(&self) -> String {
+        let types = [type_name::<M>(), type_name::<V>()];
+        schema(kind("map", self.ttl), &types)
+    }
+
+    fn write(&self, place: Place, out: &mut Vec<u8>) -> Result<(), Malformed> {
+        let entries = self.map(place).into_iter().flatten();
+        let count = entries.clone().count() as u64;
+        codec::encode(&count, out)?;
+        for (at, (value, stamp)) in entries {
+            codec::encode(at, out)?;
+            codec::encode(value, out)?;
+            if self.ttl.is_some() {
+                codec::encode(&stamp.get(), out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, place: Place, bytes: &mut &[u8]) -> Result<(), Malformed> {
+        let expires = self.ttl.is_some();
+        let count: u64 = codec::decode(bytes)?;
+        let map = self.map_mut(place);
+        for _ in 0..count {
+            let (at, value) = (codec::decode(bytes)?, codec::decode(bytes)?);
+            let stamp = if expires { codec::decode(bytes)? } else { 0 };
+            map.insert(at, (value, Cell::new(stamp)));
+        }
+        Ok(())
     }
 }

@@ -1,11 +1,16 @@
 //! State of an operator's subtask, whatever the key.
 
-use std::any::Any;
+use std::any::{Any, type_name};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
+use spindle_common::checkpoint::Distribution;
+
+use crate::codec::Malformed;
 use crate::operator::{BroadcastContext, ProcessContext};
 use crate::record::Record;
+use crate::snapshot::{Restored, Snapshot, StateOwner, from_bytes, schema, to_bytes};
+use crate::task::TaskError;
 
 /// Who gets which part of an operator's state when its parallelism changes. Flink: `OperatorStateHandle.Mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,8 +26,57 @@ pub enum Redistribution {
 struct Declared {
     name: String,
     redistribution: Redistribution,
+    /// What [`Self::content`] holds, in words.
+    schema: String,
     /// A `Vec<T>` or a `BTreeMap<K, V>`.
-    content: Box<dyn Any>,
+    content: Box<dyn Content>,
+}
+
+/// The entries of a state, each of which can be written by itself.
+trait Content: Any {
+    fn entries(&self) -> Vec<Result<Vec<u8>, Malformed>>;
+
+    fn restore(&mut self, entries: &[&[u8]]) -> Result<(), Malformed>;
+}
+
+impl<T: Record> Content for Vec<T> {
+    fn entries(&self) -> Vec<Result<Vec<u8>, Malformed>> {
+        self.iter().map(to_bytes).collect()
+    }
+
+    fn restore(&mut self, entries: &[&[u8]]) -> Result<(), Malformed> {
+        *self = entries
+            .iter()
+            .copied()
+            .map(from_bytes)
+            .collect::<Result<_, _>>()?;
+        Ok(())
+    }
+}
+
+impl<M: Record + Ord, V: Record> Content for BTreeMap<M, V> {
+    fn entries(&self) -> Vec<Result<Vec<u8>, Malformed>> {
+        self.iter().map(|entry| to_bytes(&entry)).collect()
+    }
+
+    fn restore(&mut self, entries: &[&[u8]]) -> Result<(), Malformed> {
+        *self = entries
+            .iter()
+            .copied()
+            .map(from_bytes)
+            .collect::<Result<_, _>>()?;
+        Ok(())
+    }
+}
+
+impl Redistribution {
+    const fn distribution(self) -> Distribution {
+        match self {
+            Self::Split => Distribution::Split,
+            Self::Union => Distribution::Union,
+            Self::Broadcast => Distribution::Broadcast,
+        }
+    }
 }
 
 /// The states of an operator's subtask.
@@ -33,16 +87,47 @@ pub(crate) struct OperatorStateStore {
 impl OperatorStateStore {
     fn content<C: 'static>(&self, index: u32) -> &C {
         let state = self.states.get(index as usize);
-        state
-            .and_then(|state| state.content.downcast_ref())
-            .expect(FOREIGN)
+        let content = state.and_then(|state| {
+            let content: &dyn Any = &*state.content;
+            content.downcast_ref()
+        });
+        content.expect(FOREIGN)
     }
 
     fn content_mut<C: 'static>(&mut self, index: u32) -> &mut C {
         let state = self.states.get_mut(index as usize);
-        state
-            .and_then(|state| state.content.downcast_mut())
-            .expect(FOREIGN)
+        let content = state.and_then(|state| {
+            let content: &mut dyn Any = &mut *state.content;
+            content.downcast_mut()
+        });
+        content.expect(FOREIGN)
+    }
+
+    pub(crate) fn write(&self, owner: &StateOwner, into: &mut Snapshot) -> Result<(), TaskError> {
+        for state in &self.states {
+            let how = state.redistribution.distribution();
+            let entries = state.content.entries();
+            into.list(
+                owner,
+                &state.name,
+                how,
+                state.schema.clone(),
+                entries.into_iter(),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Takes what [`Self::write`] wrote. States that are declared now and were not then begin empty.
+    pub(crate) fn read(&mut self, owner: &StateOwner, from: &Restored) -> Result<(), TaskError> {
+        for state in &mut self.states {
+            let how = state.redistribution.distribution();
+            if let Some(entries) = from.list(owner, &state.name, how, &state.schema)? {
+                let restored = state.content.restore(&entries);
+                restored.map_err(|why| owner.unreadable(&state.name, &why))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -70,7 +155,13 @@ impl OperatorStates {
         states.map(|state| (state.name.as_str(), state.redistribution))
     }
 
-    fn declare(&mut self, name: &str, redistribution: Redistribution, content: impl Any) -> u32 {
+    fn declare(
+        &mut self,
+        name: &str,
+        redistribution: Redistribution,
+        schema: String,
+        content: impl Content,
+    ) -> u32 {
         let states = &mut self.store.states;
         assert!(
             states.iter().all(|state| state.name != name),
@@ -79,6 +170,7 @@ impl OperatorStates {
         states.push(Declared {
             name: name.to_owned(),
             redistribution,
+            schema,
             content: Box::new(content),
         });
         states.len() as u32 - 1
@@ -99,7 +191,12 @@ impl OperatorStates {
 
     fn list<T: Record>(&mut self, name: &str, redistribution: Redistribution) -> OperatorList<T> {
         OperatorList {
-            index: self.declare(name, redistribution, Vec::<T>::new()),
+            index: self.declare(
+                name,
+                redistribution,
+                schema("operator list", &[type_name::<T>()]),
+                Vec::<T>::new(),
+            ),
             entries: PhantomData,
         }
     }
@@ -108,7 +205,12 @@ impl OperatorStates {
     pub fn broadcast<M: Record + Ord, V: Record>(&mut self, name: &str) -> BroadcastState<M, V> {
         let map = BTreeMap::<M, V>::new();
         BroadcastState {
-            index: self.declare(name, Redistribution::Broadcast, map),
+            index: self.declare(
+                name,
+                Redistribution::Broadcast,
+                schema("broadcast map", &[type_name::<M>(), type_name::<V>()]),
+                map,
+            ),
             entries: PhantomData,
         }
     }

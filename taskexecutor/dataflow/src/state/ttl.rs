@@ -75,3 +75,13 @@ impl StateTtl {
         true
     }
 }
+
+/// The kind of a state, and whether each of its entries has the time beside it at which it was written.
+pub(crate) const fn kind(kind: &'static str, ttl: Option<StateTtl>) -> &'static str {
+    match (ttl, kind.as_bytes()) {
+        (None, _) => kind,
+        (Some(_), b"value") => "expiring value",
+        (Some(_), b"list") => "expiring list",
+        (Some(_), _) => "expiring map",
+    }
+}

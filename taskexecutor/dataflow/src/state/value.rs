@@ -1,11 +1,15 @@
 //! One value for each key.
 
+use std::any::type_name;
 use std::cell::Cell;
 use std::marker::PhantomData;
 
+use crate::codec::{self, Malformed};
 use crate::operator::KeyedContext;
 use crate::record::{Key, Record};
+use crate::snapshot::schema;
 use crate::state::keyed::Column;
+use crate::state::ttl::kind;
 use crate::state::{Place, StateTtl};
 
 /// A value for each key. Flink: `ValueState`.
@@ -191,5 +195,27 @@ impl<V: Record> Column for Values<V> {
 
     fn expires(&self) -> bool {
         self.ttl.is_some()
+    }
+
+    fn schema(&self) -> String {
+        schema(kind("value", self.ttl), &[type_name::<V>()])
+    }
+
+    fn write(&self, place: Place, out: &mut Vec<u8>) -> Result<(), Malformed> {
+        let group = &self.groups[place.group as usize];
+        let slot = place.slot as usize;
+        if self.ttl.is_some() {
+            codec::encode(&group.stamps[slot].get(), out)?;
+        }
+        codec::encode(&group.values[slot], out)
+    }
+
+    fn read(&mut self, place: Place, bytes: &mut &[u8]) -> Result<(), Malformed> {
+        let stamp = match self.ttl {
+            Some(_) => codec::decode(bytes)?,
+            None => 0,
+        };
+        *self.cell(place, stamp) = codec::decode(bytes)?;
+        Ok(())
     }
 }

@@ -94,6 +94,19 @@ impl Set {
         deleted
     }
 
+    /// The times that live, ascending.
+    pub(super) fn live(&self) -> Vec<i64> {
+        let mut times: Vec<(i64, bool)> = match self {
+            Self::Empty => Vec::new(),
+            Self::One(only, live) => vec![(*only, *live)],
+            Self::Few(times) => times.clone(),
+            Self::Many(times) => times.iter().map(|(time, live)| (*time, *live)).collect(),
+        };
+        times.retain(|(_, live)| *live);
+        times.sort_unstable();
+        times.into_iter().map(|(time, _)| time).collect()
+    }
+
     pub(super) fn has_live(&self) -> bool {
         match self {
             Self::Empty => false,

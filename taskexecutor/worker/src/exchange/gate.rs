@@ -20,6 +20,8 @@ pub(crate) struct Gate {
     signal: Arc<Signal>,
     metrics: Arc<TaskMetrics>,
     limits: Limits,
+    /// Keys of blocked channels that have something.
+    held: Vec<u32>,
 }
 
 /// One producer's channel.
@@ -29,6 +31,7 @@ pub(crate) struct Channel {
     peer: Peer,
     source: Source,
     ended: bool,
+    blocked: bool,
 }
 
 /// Where credits go.
@@ -59,6 +62,7 @@ impl Channel {
             peer,
             source: Source::Local { registry, channel },
             ended: false,
+            blocked: false,
         }
     }
 
@@ -82,6 +86,7 @@ impl Channel {
             peer,
             source,
             ended: false,
+            blocked: false,
         }
     }
 
@@ -126,6 +131,7 @@ impl Gate {
             signal,
             metrics,
             limits,
+            held: Vec::new(),
         }
     }
 
@@ -133,6 +139,10 @@ impl Gate {
         while let Some(key) = self.ready.pop() {
             let index = key as usize;
             let channel = &mut self.channels[index];
+            if channel.blocked {
+                self.held.push(key);
+                continue;
+            }
             match channel.queue.take() {
                 Taken::Buffer(buffer, more) => {
                     if more {
@@ -160,6 +170,19 @@ impl Gate {
 impl InputGate for Gate {
     fn channels(&self) -> usize {
         self.channels.len()
+    }
+
+    fn block(&mut self, channel: usize) {
+        self.channels[channel].blocked = true;
+    }
+
+    fn resume(&mut self) {
+        for channel in &mut self.channels {
+            channel.blocked = false;
+        }
+        for key in self.held.drain(..) {
+            self.ready.push_back_quietly(key);
+        }
     }
 
     fn recycle(&mut self, channel: usize, buffer: Buffer) {

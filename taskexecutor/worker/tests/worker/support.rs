@@ -18,7 +18,7 @@ use spindle_common::job_graph::{
     Partitioning,
 };
 use spindle_dataflow::channel::{Buffer, GateEvent};
-use spindle_dataflow::task::{Dataflow, Step, Task, TaskContext, TaskError, TaskFactory};
+use spindle_dataflow::task::{Dataflow, Step, Task, TaskContext, TaskError, TaskFactory, TaskMail};
 use spindle_rpc::Secret;
 use spindle_storage::SnapshotStorage;
 use spindle_worker::{Worker, WorkerConfig};
@@ -89,6 +89,10 @@ impl Numbers {
 }
 
 impl Task for Numbers {
+    fn handle(&mut self, _: TaskMail) -> Result<(), TaskError> {
+        Ok(())
+    }
+
     fn step(&mut self) -> Result<Step, TaskError> {
         let partition = &mut self.context.partitions[0];
         if self.next == self.count {
@@ -146,6 +150,10 @@ impl Sum {
 }
 
 impl Task for Sum {
+    fn handle(&mut self, _: TaskMail) -> Result<(), TaskError> {
+        Ok(())
+    }
+
     fn step(&mut self) -> Result<Step, TaskError> {
         (self.watch)();
         let gate = self.context.gate.as_mut().expect("a sum reads a gate");

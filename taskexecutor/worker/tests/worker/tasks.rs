@@ -5,7 +5,7 @@ use spindle_common::execution::{ExecutionState, FailureClass};
 use spindle_common::gateway::ToWorker;
 use spindle_common::id::{ExecutionAttemptId, JobVertexId};
 use spindle_dataflow::channel::GateEvent;
-use spindle_dataflow::task::{Step, Task, TaskContext, TaskError, TaskFactory};
+use spindle_dataflow::task::{Step, Task, TaskContext, TaskError, TaskFactory, TaskMail};
 
 use crate::support::{Host, Make, Sum, consumer, dataflow, producer};
 
@@ -31,6 +31,10 @@ impl Script {
 }
 
 impl Task for Script {
+    fn handle(&mut self, _: TaskMail) -> Result<(), TaskError> {
+        Ok(())
+    }
+
     fn step(&mut self) -> Result<Step, TaskError> {
         (self.step)()
     }
@@ -182,6 +186,10 @@ async fn what_runs_beside_a_task_wakes_it_at_its_gate() {
 struct AtGate(TaskContext);
 
 impl Task for AtGate {
+    fn handle(&mut self, _: TaskMail) -> Result<(), TaskError> {
+        Ok(())
+    }
+
     fn step(&mut self) -> Result<Step, TaskError> {
         let gate = self.0.gate.as_mut().unwrap();
         match gate.next(None)? {
@@ -203,6 +211,10 @@ impl Task for AtGate {
 struct ByItself(TaskContext);
 
 impl Task for ByItself {
+    fn handle(&mut self, _: TaskMail) -> Result<(), TaskError> {
+        Ok(())
+    }
+
     fn step(&mut self) -> Result<Step, TaskError> {
         while !self.0.mailbox.is_cancelled() {
             self.0.mailbox.park(None);

@@ -1,5 +1,6 @@
 //! Tumbling and sliding windows that fire once, at their end.
 
+use std::any::type_name;
 use std::sync::Arc;
 
 use spindle_common::time::{EventTime, Watermark};
@@ -17,15 +18,21 @@ use crate::connector::OperatorError;
 use crate::key::{KeyScratch, KeySelector};
 use crate::operator::OperatorContext;
 use crate::operator::aggregate::AggregateFunction;
+use crate::operator::context::WATERMARK;
 use crate::operator::groups::Groups;
 use crate::record::{Key, Record};
+use crate::snapshot::{Restored, Snapshot, StateOwner, schema};
 use crate::task::TaskError;
+
+/// Name of the state of the panes.
+const PANES: &str = "panes";
 
 /// Where a record went that belongs to no window any more.
 const NO_SLOT: u32 = u32::MAX;
 
 /// Aggregates records by key and pane, and fires a window when its time is over.
 pub(super) struct AlignedOperator<K, T, A: AggregateFunction<T>, W, O> {
+    owner: StateOwner,
     name: Arc<str>,
     time: WindowTime,
     selector: Arc<dyn KeySelector<K, T>>,
@@ -63,6 +70,7 @@ where
     ) -> Self {
         let groups = Groups::of(context);
         Self {
+            owner: StateOwner::of(context),
             name: Arc::clone(&context.name),
             time: windows.time,
             selector: Arc::clone(&spec.selector),
@@ -79,6 +87,13 @@ where
             now: EventTime::MIN,
             out: Output::new(next),
         }
+    }
+
+    fn schema() -> String {
+        schema(
+            "accumulator by pane and key",
+            &[type_name::<K>(), type_name::<A::Accumulator>()],
+        )
     }
 
     fn add(&mut self, batch: &mut Batch<T>) -> Result<(), TaskError> {
@@ -245,6 +260,34 @@ where
         };
         let behind = self.out.downstream().deadline();
         [own, behind].into_iter().flatten().min()
+    }
+
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        let schema = Self::schema();
+        let panes = &self.panes;
+        into.keyed(&self.owner, PANES, schema, |group, out| {
+            panes.write(group, out)
+        })?;
+        let progress = (self.watermark, self.panes.passed());
+        into.progress(&self.owner, WATERMARK, &progress)?;
+        self.out.snapshot(into)
+    }
+
+    fn restore(&mut self, from: &Restored) -> Result<(), TaskError> {
+        let Self {
+            owner,
+            panes,
+            watermark,
+            ..
+        } = self;
+        if let Some((reached, passed)) = from.progress(owner, WATERMARK)? {
+            *watermark = reached;
+            panes.pass(passed);
+        }
+        from.keyed(owner, PANES, &Self::schema(), |group, bytes| {
+            panes.read(group, bytes)
+        })?;
+        self.out.restore(from)
     }
 
     fn end(&mut self) -> Result<(), TaskError> {

@@ -56,7 +56,7 @@ impl TimeWindow {
 }
 
 /// Which clock windows go by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WindowTime {
     /// That of the records and watermarks.
     Event,

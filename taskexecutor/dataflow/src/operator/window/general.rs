@@ -1,6 +1,7 @@
 //! Windows of any kind with any trigger. Flink: `WindowOperator`.
 
 mod now;
+mod state;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use crate::operator::OperatorContext;
 use crate::operator::aggregate::AggregateFunction;
 use crate::operator::groups::Groups;
 use crate::record::{Key, Record};
+use crate::snapshot::{Restored, Snapshot, StateOwner};
 use crate::state::table::SlotTable;
 use crate::task::TaskError;
 use now::{Now, fixed};
@@ -40,6 +42,7 @@ struct Functions<A, W, Tr> {
 
 /// Gathers records by key and window, and asks a trigger when a window fires.
 pub(super) struct GeneralOperator<K, T, A: AggregateFunction<T>, W, Tr: Trigger<T>, O> {
+    owner: StateOwner,
     name: Arc<str>,
     windows: Windows<T>,
     selector: Arc<dyn KeySelector<K, T>>,
@@ -77,6 +80,7 @@ where
     ) -> Self {
         let groups = Groups::of(context);
         Self {
+            owner: StateOwner::of(context),
             name: Arc::clone(&context.name),
             windows: spec.windows.clone(),
             selector: Arc::clone(&spec.selector),
@@ -439,6 +443,16 @@ where
         let own = first.map(|first| EventTime(first.saturating_add(1)));
         let behind = self.out.downstream().deadline();
         [own, behind].into_iter().flatten().min()
+    }
+
+    fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.write(into)?;
+        self.out.snapshot(into)
+    }
+
+    fn restore(&mut self, from: &Restored) -> Result<(), TaskError> {
+        self.read(from)?;
+        self.out.restore(from)
     }
 
     fn end(&mut self) -> Result<(), TaskError> {

@@ -10,8 +10,12 @@ use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
+use spindle_common::key_group::key_hash;
+
 use super::assign::{AlignedWindows, FAR, far};
+use crate::codec::{self, Malformed};
 use crate::operator::table::KeyTable;
+use crate::record::{Key, Record};
 
 use super::TimeWindow;
 
@@ -122,21 +126,26 @@ impl<K: Eq + Clone, A: Clone> Panes<K, A> {
             return Home::Late;
         }
         let start = self.windows.pane_start(time);
-        let at = self.open.partition_point(|pane| pane.0 < start);
-        let slot = match self.open.get(at) {
-            Some(&(found, slot)) if found == start => slot,
-            Some(_) | None => {
-                let slot = self.slot();
-                self.open.insert(at, (start, slot));
-                slot
-            }
-        };
+        let slot = self.open(start);
         self.cursor = Cursor {
             start,
             end: start + self.windows.pane,
             slot,
         };
         Home::Pane(slot)
+    }
+
+    /// The slot of the pane that begins at this instant, which is opened if it is not there.
+    fn open(&mut self, start: i64) -> u32 {
+        let at = self.open.partition_point(|pane| pane.0 < start);
+        match self.open.get(at) {
+            Some(&(found, slot)) if found == start => slot,
+            Some(_) | None => {
+                let slot = self.slot();
+                self.open.insert(at, (start, slot));
+                slot
+            }
+        }
     }
 
     fn slot(&mut self) -> u32 {
@@ -283,6 +292,43 @@ impl<K: Eq + Clone, A: Clone> Panes<K, A> {
             self.free.push(slot);
             self.cursor = NOWHERE;
         }
+    }
+}
+
+impl<K: Key, A: Record> Panes<K, A> {
+    /// Appends what is there of a key group, and returns how many entries that is: start of the pane, key, accumulator.
+    pub(super) fn write(&self, group: usize, out: &mut Vec<u8>) -> Result<u64, Malformed> {
+        let mut entries = 0;
+        for &(start, slot) in &self.open {
+            for (key, accumulator) in self.slots[slot as usize].tables[group].iter() {
+                codec::encode(&start, out)?;
+                codec::encode(key, out)?;
+                codec::encode(accumulator, out)?;
+                entries += 1;
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Takes one entry of a key group.
+    pub(super) fn read(&mut self, group: usize, bytes: &mut &[u8]) -> Result<(), Malformed> {
+        let start: i64 = codec::decode(bytes)?;
+        let key: K = codec::decode(bytes)?;
+        let accumulator = codec::decode(bytes)?;
+        // A pane that has fired in part, as those of sliding windows have, is still one for the windows to come.
+        let slot = self.open(start);
+        self.place(slot, group, key_hash(&key), &key, || accumulator);
+        Ok(())
+    }
+
+    /// Windows that ended at or before this instant have fired.
+    pub(super) const fn passed(&self) -> i64 {
+        self.passed
+    }
+
+    /// See [`Self::passed`].
+    pub(super) fn pass(&mut self, passed: i64) {
+        self.passed = self.passed.max(passed);
     }
 }
 

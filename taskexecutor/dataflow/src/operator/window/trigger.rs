@@ -3,6 +3,7 @@
 mod builtin;
 mod continuous;
 
+use serde::{Deserialize, Serialize};
 use spindle_common::time::{EventTime, Watermark};
 
 use super::{TimeWindow, WindowTime};
@@ -138,7 +139,7 @@ impl TriggerContext<'_> {
 }
 
 /// The timers of one key and window: few.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Timers(Vec<(WindowTime, i64)>);
 
 impl Timers {
