@@ -103,6 +103,15 @@ struct Collected {
 }
 
 impl<T: Serialize> Sink<T> for Collected {
+    fn snapshot(&mut self) -> Result<Vec<Vec<u8>>, OperatorError> {
+        Ok(vec![self.lines.clone()])
+    }
+
+    fn restore(&mut self, entries: Vec<Vec<u8>>) -> Result<(), OperatorError> {
+        self.lines = entries.concat();
+        Ok(())
+    }
+
     fn write(&mut self, batch: &mut Batch<T>) -> Result<(), OperatorError> {
         for record in &batch.records {
             serde_json::to_writer(&mut self.lines, record).map_err(|error| {

@@ -10,7 +10,7 @@ use spindle_dataflow::connector::{OperatorError, SourceReader, SourceStatus};
 use crate::connector::Source;
 use crate::context::{PlanContext, PlanError, SourceContext};
 
-/// Records that the program holds. The lock is taken once per subtask.
+/// Records that the program holds. The lock is taken once for a batch.
 pub(crate) struct CollectionSource<T> {
     records: Arc<Mutex<Vec<T>>>,
     count: u64,
@@ -35,19 +35,18 @@ impl<T: Clone + Send + 'static> Source<T> for CollectionSource<T> {
         splits: Vec<SourceSplit>,
         _: SourceContext,
     ) -> Result<Box<dyn SourceReader<T>>, OperatorError> {
-        let ranges = ranges(&splits)?;
-        let all = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut mine = Vec::new();
-        for range in ranges {
-            let range = range.start as usize..range.end as usize;
-            mine.extend_from_slice(all.get(range).ok_or_else(foreign)?);
-        }
+        let all = Arc::clone(&self.records);
+        let count = self.count;
         Ok(Box::new(RangeReader::new(
-            vec![Range {
-                start: 0,
-                end: mine.len() as u64,
-            }],
-            move |at: u64| mine[at as usize].clone(),
+            ranges(&splits)?,
+            move |range: Range<u64>, out: &mut Vec<T>| {
+                if range.end > count {
+                    return Err(foreign());
+                }
+                let all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                out.extend_from_slice(&all[range.start as usize..range.end as usize]);
+                Ok(())
+            },
         )))
     }
 }
@@ -78,9 +77,13 @@ impl<T: 'static, F: Fn(u64) -> T + Send + Sync + 'static> Source<T> for Generato
         _: SourceContext,
     ) -> Result<Box<dyn SourceReader<T>>, OperatorError> {
         let make = Arc::clone(&self.make);
-        Ok(Box::new(RangeReader::new(ranges(&splits)?, move |at| {
-            make(at)
-        })))
+        Ok(Box::new(RangeReader::new(
+            ranges(&splits)?,
+            move |range: Range<u64>, out: &mut Vec<T>| {
+                out.extend(range.map(&*make));
+                Ok(())
+            },
+        )))
     }
 }
 
@@ -103,14 +106,17 @@ impl<F> RangeReader<F> {
     }
 }
 
-impl<T, F: Fn(u64) -> T + Send> SourceReader<T> for RangeReader<F> {
+impl<T, F> SourceReader<T> for RangeReader<F>
+where
+    F: Fn(Range<u64>, &mut Vec<T>) -> Result<(), OperatorError> + Send,
+{
     fn read(&mut self, out: &mut Batch<T>) -> Result<SourceStatus, OperatorError> {
         let Some(range) = self.ranges.front_mut() else {
             return Ok(SourceStatus::EndOfInput);
         };
         let end = range.end.min(range.start + BATCH_RECORDS as u64);
         self.read += end - range.start;
-        out.records.extend((range.start..end).map(&self.make));
+        (self.make)(range.start..end, &mut out.records)?;
         range.start = end;
         if range.is_empty() {
             self.ranges.pop_front();
@@ -120,6 +126,23 @@ impl<T, F: Fn(u64) -> T + Send> SourceReader<T> for RangeReader<F> {
         } else {
             SourceStatus::More
         })
+    }
+
+    fn snapshot(&mut self) -> Result<Option<Vec<Vec<u8>>>, OperatorError> {
+        Ok(Some(self.ranges.iter().map(encode).collect()))
+    }
+
+    fn restore(&mut self, entries: Vec<Vec<u8>>) -> Result<(), OperatorError> {
+        let ranges = entries.iter().map(|entry| decode(entry));
+        let ranges = ranges.collect::<Option<Vec<_>>>().ok_or_else(foreign)?;
+        self.read = 0;
+        self.total = ranges.iter().map(|range| range.end - range.start).sum();
+        self.ranges = ranges.into();
+        Ok(())
+    }
+
+    fn state_type(&self) -> &'static str {
+        "ranges"
     }
 
     fn progress(&self) -> Option<f64> {
@@ -138,25 +161,29 @@ fn divide(count: u64, parallelism: u32) -> Vec<Vec<SourceSplit>> {
     (0..parallelism)
         .map(|part| {
             let (start, end) = (bound(part), bound(part + 1));
-            let mut payload = start.to_le_bytes().to_vec();
-            payload.extend_from_slice(&end.to_le_bytes());
             vec![SourceSplit {
                 name: format!("{start}..{end}"),
-                payload,
+                payload: encode(&(start..end)),
             }]
         })
         .collect()
 }
 
+fn encode(range: &Range<u64>) -> Vec<u8> {
+    [range.start.to_le_bytes(), range.end.to_le_bytes()].concat()
+}
+
+fn decode(bytes: &[u8]) -> Option<Range<u64>> {
+    let (start, rest) = bytes.split_first_chunk::<8>()?;
+    let end = rest.first_chunk::<8>()?;
+    let (start, end) = (u64::from_le_bytes(*start), u64::from_le_bytes(*end));
+    (start <= end).then_some(start..end)
+}
+
 fn ranges(splits: &[SourceSplit]) -> Result<Vec<Range<u64>>, OperatorError> {
     splits
         .iter()
-        .map(|split| {
-            let (start, rest) = split.payload.split_first_chunk::<8>()?;
-            let end = rest.first_chunk::<8>()?;
-            let (start, end) = (u64::from_le_bytes(*start), u64::from_le_bytes(*end));
-            (start <= end).then_some(start..end)
-        })
+        .map(|split| decode(&split.payload))
         .collect::<Option<Vec<_>>>()
         .ok_or_else(foreign)
 }

@@ -37,6 +37,7 @@ mod lines;
 mod monitor;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod part;
 mod sink;
 mod source;
 mod split;

@@ -5,6 +5,7 @@ mod pace;
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
 use spindle_common::job_graph::SourceSplit;
 use spindle_dataflow::batch::{BATCH_RECORDS, Batch};
 use spindle_dataflow::connector::{OperatorError, SourceReader, SourceStatus};
@@ -99,13 +100,16 @@ impl<T: 'static, F: Fn(u64) -> T + Send + Sync + 'static> Source<T> for Generato
         let pace = self
             .per_second
             .map(|per_second| Pace::new(per_second, context.subtask, context.parallelism));
-        Ok(Box::new(NumberReader {
+        let numbers = Numbers {
             next: first,
             step: parallelism,
+        };
+        Ok(Box::new(NumberReader {
             end,
             bounded: self.count.is_some(),
             made: 0,
-            total: end.saturating_sub(first).div_ceil(parallelism),
+            total: numbers.left(end),
+            sequences: vec![numbers],
             pace: pace.map(|pace| (Instant::now(), pace)),
             idle: Idle::new(),
             make: Arc::clone(&self.make),
@@ -113,9 +117,23 @@ impl<T: 'static, F: Fn(u64) -> T + Send + Sync + 'static> Source<T> for Generato
     }
 }
 
-struct NumberReader<F> {
+/// Every so many of all numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Numbers {
     next: u64,
     step: u64,
+}
+
+impl Numbers {
+    /// How many there are below `end`.
+    const fn left(self, end: u64) -> u64 {
+        end.saturating_sub(self.next).div_ceil(self.step)
+    }
+}
+
+struct NumberReader<F> {
+    /// What is to be made. One, unless it was restored at another parallelism.
+    sequences: Vec<Numbers>,
     end: u64,
     bounded: bool,
     made: u64,
@@ -128,8 +146,16 @@ struct NumberReader<F> {
 
 impl<T, F: Fn(u64) -> T + Send + Sync> SourceReader<T> for NumberReader<F> {
     fn read(&mut self, out: &mut Batch<T>) -> Result<SourceStatus, OperatorError> {
-        let left = self.total - self.made;
-        let mut count = left.min(BATCH_RECORDS as u64);
+        // The sequences advance alike.
+        let Some(numbers) = self
+            .sequences
+            .iter_mut()
+            .filter(|numbers| numbers.next < self.end)
+            .min_by_key(|numbers| numbers.next)
+        else {
+            return Ok(SourceStatus::EndOfInput);
+        };
+        let mut count = numbers.left(self.end).min(BATCH_RECORDS as u64);
         if let Some((begin, pace)) = &mut self.pace
             && count > 0
         {
@@ -146,19 +172,47 @@ impl<T, F: Fn(u64) -> T + Send + Sync> SourceReader<T> for NumberReader<F> {
             }
         }
         self.idle.reset();
-        let (next, step, make) = (self.next, self.step, &self.make);
+        let (Numbers { next, step }, make) = (*numbers, &self.make);
         out.records
             .extend((0..count).map(|n| make(next + n * step)));
         self.made += count;
-        self.next = self
-            .next
-            .saturating_add(count.saturating_mul(step))
-            .min(self.end);
+        numbers.next = next.saturating_add(count.saturating_mul(step));
         Ok(if self.made == self.total {
             SourceStatus::EndOfInput
         } else {
             SourceStatus::More
         })
+    }
+
+    fn snapshot(&mut self) -> Result<Option<Vec<Vec<u8>>>, OperatorError> {
+        let entries = self
+            .sequences
+            .iter()
+            .map(|numbers| serde_json::to_vec(numbers).expect("two numbers are always JSON"));
+        Ok(Some(entries.collect()))
+    }
+
+    fn restore(&mut self, entries: Vec<Vec<u8>>) -> Result<(), OperatorError> {
+        let sequences: Result<Vec<Numbers>, _> = entries
+            .iter()
+            .map(|entry| serde_json::from_slice(entry))
+            .collect();
+        self.sequences = sequences.map_err(|error| {
+            OperatorError::permanent(format!(
+                "the snapshot has no numbers to go on with: {error}"
+            ))
+        })?;
+        self.made = 0;
+        self.total = self
+            .sequences
+            .iter()
+            .map(|numbers| numbers.left(self.end))
+            .sum();
+        Ok(())
+    }
+
+    fn state_type(&self) -> &'static str {
+        "numbers"
     }
 
     fn progress(&self) -> Option<f64> {

@@ -62,10 +62,20 @@ pub(super) trait Decode<T>: Send + 'static {
     fn file_offset(&self) -> u64;
 }
 
+/// A split that is not read to its end, as a snapshot has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct LeftToRead {
+    split: FileSplit,
+    /// The next record; the first if absent.
+    from: Option<RecordPosition>,
+}
+
 /// Reads some splits, one after the other, to the end.
 pub(super) struct SplitReader<D> {
     decoder: D,
     splits: VecDeque<FileSplit>,
+    /// Those that another attempt has read a part of; they come first.
+    begun: VecDeque<LeftToRead>,
     open: Option<FileSplit>,
     progress: Progress,
 }
@@ -76,6 +86,7 @@ impl<D> SplitReader<D> {
             decoder,
             progress: Progress::of(&splits),
             splits: splits.into(),
+            begun: VecDeque::new(),
             open: None,
         }
     }
@@ -88,10 +99,13 @@ impl<T, D: Decode<T>> SourceReader<T> for SplitReader<D> {
             let split = match &self.open {
                 Some(split) => split,
                 None => {
-                    let Some(split) = self.splits.pop_front() else {
+                    let begun = self.begun.pop_front();
+                    let begun = begun.map(|left| (left.split, left.from));
+                    let fresh = || self.splits.pop_front().map(|split| (split, None));
+                    let Some((split, from)) = begun.or_else(fresh) else {
                         return Ok(SourceStatus::EndOfInput);
                     };
-                    self.decoder.open(&split, None)?;
+                    self.decoder.open(&split, from)?;
                     self.open.insert(split)
                 }
             };
@@ -104,6 +118,43 @@ impl<T, D: Decode<T>> SourceReader<T> for SplitReader<D> {
             }
         }
         Ok(SourceStatus::More)
+    }
+
+    fn snapshot(&mut self) -> Result<Option<Vec<Vec<u8>>>, OperatorError> {
+        let open = self.open.as_ref().map(|split| LeftToRead {
+            split: split.clone(),
+            from: Some(self.decoder.position()),
+        });
+        let begun = self.begun.iter().cloned();
+        let fresh = self.splits.iter().map(|split| LeftToRead {
+            split: split.clone(),
+            from: None,
+        });
+        let all = open.into_iter().chain(begun).chain(fresh);
+        let all =
+            all.map(|left| serde_json::to_vec(&left).expect("text and numbers are always JSON"));
+        Ok(Some(all.collect()))
+    }
+
+    fn restore(&mut self, entries: Vec<Vec<u8>>) -> Result<(), OperatorError> {
+        self.splits.clear();
+        self.begun.clear();
+        for entry in entries {
+            let left: LeftToRead = serde_json::from_slice(&entry).map_err(|error| {
+                OperatorError::permanent(format!("the snapshot names no split of a file: {error}"))
+            })?;
+            match left.from {
+                Some(_) => self.begun.push_back(left),
+                None => self.splits.push_back(left.split),
+            }
+        }
+        let begun = self.begun.iter().map(|left| &left.split);
+        self.progress = Progress::of(begun.chain(&self.splits));
+        Ok(())
+    }
+
+    fn state_type(&self) -> &'static str {
+        "splits of files"
     }
 
     fn progress(&self) -> Option<f64> {

@@ -89,7 +89,7 @@ impl<F> MonitoredFiles<F> {
         self
     }
 
-    /// A reader for one subtask, to be put back where another was with [`DirectoryReader::restore`].
+    /// A reader for one subtask, to be put back where another was with [`DirectoryReader::go_on`].
     ///
     /// # Errors
     /// If the splits are not this source's.
@@ -238,7 +238,7 @@ impl<T: 'static> DirectoryReader<T> {
     }
 
     /// Goes on where others were.
-    pub fn restore(&mut self, position: DirectoryPosition) {
+    pub fn go_on(&mut self, position: DirectoryPosition) {
         let DirectoryPosition { done, open } = position;
         self.done = done
             .into_iter()
@@ -433,6 +433,37 @@ impl<T: 'static> SourceReader<T> for DirectoryReader<T> {
             self.finish(name, mark)?;
         }
         Ok(SourceStatus::More)
+    }
+
+    fn snapshot(&mut self) -> Result<Option<Vec<Vec<u8>>>, OperatorError> {
+        let position = serde_json::to_vec(&self.position());
+        Ok(Some(vec![
+            position.expect("names and numbers are always JSON"),
+        ]))
+    }
+
+    fn restore(&mut self, entries: Vec<Vec<u8>>) -> Result<(), OperatorError> {
+        let mut all = DirectoryPosition::default();
+        for entry in entries {
+            let one: DirectoryPosition = serde_json::from_slice(&entry).map_err(|error| {
+                OperatorError::permanent(format!(
+                    "the snapshot does not say what was read of `{}`: {error}",
+                    self.directory
+                ))
+            })?;
+            all.done.extend(one.done);
+            all.open.extend(one.open);
+        }
+        self.go_on(all);
+        Ok(())
+    }
+
+    fn is_given_all(&self) -> bool {
+        true
+    }
+
+    fn state_type(&self) -> &'static str {
+        "files of a directory"
     }
 
     fn bytes_read(&self) -> u64 {

@@ -146,9 +146,9 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Nothing read yet.
-    pub(super) fn of(splits: &[FileSplit]) -> Self {
+    pub(super) fn of<'a>(splits: impl IntoIterator<Item = &'a FileSplit>) -> Self {
         Self {
-            total: splits.iter().map(FileSplit::len).sum(),
+            total: splits.into_iter().map(FileSplit::len).sum(),
             ..Self::default()
         }
     }

@@ -83,8 +83,8 @@ impl<T: Serialize + DeserializeOwned + 'static> SinkFactory<T> for FileSink<Parq
     }
 
     fn sink(&self, context: SinkContext) -> Result<Box<dyn Sink<T>>, OperatorError> {
-        let encoder = ParquetEncoder::<T>::new(self.format);
-        self.open(&context, encoder.map_err(OperatorError::permanent)?)
+        let format = self.format;
+        self.open(&context, Box::new(move || ParquetEncoder::<T>::new(format)))
     }
 }
 

@@ -306,7 +306,7 @@ fn a_position_leads_on_also_at_another_parallelism() {
         .until("done");
     for subtask in 0..3 {
         let mut watched = Watched::of(&fixture, &source, subtask, 3);
-        watched.reader.restore(together.clone());
+        watched.reader.go_on(together.clone());
         while watched.reader.read(&mut watched.batch).unwrap() == SourceStatus::More {}
         read.append(&mut watched.batch.records);
     }

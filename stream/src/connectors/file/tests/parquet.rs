@@ -284,7 +284,7 @@ fn a_watched_parquet_file_goes_on_at_its_row() {
     while batch.len() < 9000 {
         first.read(&mut batch).unwrap();
     }
-    second.restore(first.position());
+    second.go_on(first.position());
     while second.read(&mut batch).unwrap() == SourceStatus::More {}
     assert!(batch.records == rows);
 }
