@@ -2,6 +2,7 @@
 //!
 //! Nothing depends on this crate.
 
+pub mod durable;
 pub mod hadoop;
 pub mod process;
 pub mod spindle;

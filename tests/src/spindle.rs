@@ -175,6 +175,11 @@ impl Attached {
         )
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Process id of the client.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -13,6 +13,7 @@ mod flights;
 mod labels;
 mod leftovers;
 mod locks;
+mod recovery;
 mod refusals;
 mod sessions;
 mod storage;

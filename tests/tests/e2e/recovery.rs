@@ -1,0 +1,150 @@
+//! Processes die at any instant of a job with checkpoints: its committed output is what it would have been.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use spindle_tests::durable::{counts, pairs};
+use spindle_tests::hadoop::{Hadoop, OwnHadoop, hadoop};
+use spindle_tests::process::{Role, kill_9, with_role};
+use spindle_tests::spindle::{Attached, binary, spindle};
+
+use super::fresh;
+
+/// Numbers of each stream a second.
+const RATE: u64 = 2000;
+
+/// Chances that can be had again by their seed (xorshift).
+struct Chances(u64);
+
+impl Chances {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 32) % limit
+    }
+}
+
+/// What is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Victim {
+    Worker,
+    TaskExecutor,
+    ApplicationMaster,
+    DataNode,
+    NameNode,
+}
+
+/// Runs the job while a seeded schedule kills so many processes, then compares what was committed with what it should be.
+fn survives(hadoop: &Hadoop, seed: u64, kills: usize, records: u64, victims: &[Victim]) {
+    let output = fresh("durable");
+    let mut command = spindle(&hadoop.conf_dir());
+    command.args(["run", "-t", "yarn-per-job", "--output", "json", "-p", "4"]);
+    for setting in [
+        "execution.checkpointing.interval=300 ms",
+        "execution.checkpointing.tolerable-failed-checkpoints=1000",
+        "execution.checkpointing.num-retained=2",
+        "restart-strategy.type=fixed-delay",
+        "restart-strategy.fixed-delay.attempts=1000",
+        "restart-strategy.fixed-delay.delay=0 s",
+        "taskmanager.numberOfTaskSlots=2",
+    ] {
+        command.args(["-D", setting]);
+    }
+    command.arg(binary("durable")).args([
+        "--records",
+        &records.to_string(),
+        "--rate",
+        &RATE.to_string(),
+        "--output",
+        &format!("hdfs://{output}"),
+    ]);
+    let mut client = Attached::start(&mut command);
+    let application = client.application();
+    let limit = Duration::from_secs(120 + 10 * kills as u64 + records / RATE);
+    client.wait_state("RUNNING", limit);
+
+    let mut chances = Chances::new(seed);
+    let mut killed = BTreeMap::new();
+    let begun = Instant::now();
+    while killed.values().sum::<usize>() < kills && client.is_running() {
+        // The schedule of the faults, not a condition that is waited for.
+        std::thread::sleep(Duration::from_millis(200 + chances.below(2000)));
+        let victim = victims[chances.below(victims.len() as u64) as usize];
+        let role = match victim {
+            Victim::Worker => Role::Worker,
+            Victim::TaskExecutor => Role::TaskExecutor,
+            Victim::ApplicationMaster => Role::ApplicationMaster,
+            Victim::DataNode => {
+                hadoop.kill_and_start("datanode");
+                *killed.entry(victim).or_insert(0) += 1;
+                continue;
+            }
+            Victim::NameNode => {
+                hadoop.kill_and_start("namenode");
+                *killed.entry(victim).or_insert(0) += 1;
+                continue;
+            }
+        };
+        let there = with_role(&application, role);
+        if !there.is_empty() {
+            kill_9(there[chances.below(there.len() as u64) as usize].pid);
+            *killed.entry(victim).or_insert(0) += 1;
+        }
+    }
+    let (code, events) = client.end(limit);
+    println!(
+        "seed {seed}: killed {killed:?} in {:.1} s, {} part files",
+        begun.elapsed().as_secs_f64(),
+        hadoop.part_files(&format!("{output}/pairs")).len(),
+    );
+    assert_eq!(code, 0, "seed {seed}, {killed:?}: {events:#?}");
+    assert_eq!(killed.values().sum::<usize>(), kills, "the job ended early");
+    let rows = |name: &str, header: &str| {
+        let text = hadoop.fs(&["-cat", &format!("{output}/{name}/part-*")]);
+        let rows = text.lines().filter(|line| *line != header);
+        let mut rows: Vec<String> = rows.map(str::to_owned).collect();
+        rows.sort();
+        rows
+    };
+    assert!(
+        rows("counts", "key,start,count") == counts(records),
+        "seed {seed}: counts differ"
+    );
+    assert!(
+        rows("pairs", "ask,bid") == pairs(records),
+        "seed {seed}: pairs differ"
+    );
+}
+
+#[test]
+fn committed_output_is_right_whatever_worker_or_task_executor_is_killed() {
+    let victims = [Victim::Worker, Victim::TaskExecutor];
+    survives(hadoop(), 1, 5, 30_000, &victims);
+}
+
+#[test]
+fn committed_output_is_right_when_the_application_master_is_killed() {
+    survives(hadoop(), 1, 1, 20_000, &[Victim::ApplicationMaster]);
+}
+
+/// The long form, on request (`SPINDLE_LONG=1`): thirty kills, those of HDFS's own daemons among them.
+#[test]
+fn committed_output_is_right_after_thirty_kills_of_anything() {
+    if std::env::var_os("SPINDLE_LONG").is_none() {
+        return;
+    }
+    let own = OwnHadoop::of_nodes(2, &[]);
+    let victims = [
+        Victim::Worker,
+        Victim::Worker,
+        Victim::TaskExecutor,
+        Victim::DataNode,
+        Victim::NameNode,
+    ];
+    survives(&own, 7, 30, 300_000, &victims);
+}
