@@ -77,9 +77,10 @@ impl Sizes {
         self.container_for(slot) == self.container
     }
 
-    /// Whether slots that fit nowhere else are wanted. As long as they are, containers that were made to measure are theirs alone.
-    pub(crate) fn reserves<'a>(self, mut wanted: impl Iterator<Item = &'a SlotCounts>) -> bool {
-        wanted.any(|counts| counts.keys().any(|slot| !self.is_usual(*slot)))
+    /// Whether a slot may be cut from a container of this size. One that was made to measure is for what fits into no usual one: a job that
+    /// held a part of it for less would keep it, and what it counts against the limits, for as long as it waits for the rest.
+    pub(crate) fn may_hold(self, container: ResourceProfile, slot: Option<SlotProfile>) -> bool {
+        container == self.container || !self.is_usual(slot)
     }
 
     /// Equal parts that a container counts as, at least one.

@@ -147,8 +147,6 @@ struct Bin {
 /// Where slots are put on paper.
 struct Bins {
     sizes: Sizes,
-    /// Whether those made to measure are for slots that fit nowhere else.
-    reserved: bool,
     bins: Vec<Bin>,
 }
 
@@ -156,7 +154,6 @@ impl Bins {
     /// Puts as many of `wanted` slots as there is room for; answers how many are left.
     fn put(&mut self, slot: Option<SlotProfile>, mut wanted: u32) -> u32 {
         let sizes = self.sizes;
-        let only_usual = self.reserved && sizes.is_usual(slot);
         let mut after = Vec::with_capacity(self.bins.len());
         for Bin { size, room, count } in std::mem::take(&mut self.bins) {
             let mut keep = |room, count| {
@@ -164,9 +161,9 @@ impl Bins {
                     after.push(Bin { size, room, count });
                 }
             };
-            let times = match only_usual && size != sizes.container {
-                true => 0,
-                false => room.times(sizes, slot),
+            let times = match sizes.may_hold(size, slot) {
+                true => room.times(sizes, slot),
+                false => 0,
             };
             let full = wanted.checked_div(times).unwrap_or(0).min(count);
             wanted -= full * times;
@@ -212,7 +209,6 @@ pub(crate) fn needed(demands: &[SlotCounts], supply: &Supply, limits: &Limits) -
     let starting = starting.map(|(size, count)| empty(size, count));
     let mut bins = Bins {
         sizes,
-        reserved: sizes.reserves(demands.iter()),
         bins: rooms.chain(starting).collect(),
     };
     let mut there = supply.registered.clone();

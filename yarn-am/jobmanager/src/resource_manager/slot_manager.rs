@@ -293,12 +293,11 @@ impl SlotManager {
         let sizes = self.sizes();
         let wants = |entry: &JobEntry| !entry.admitted && entry.demand != SlotDemand::Hold;
         let missing = self.missing();
-        let reserved = sizes.reserves(missing.iter().map(|(_, missing)| missing));
         // Who is first waits for what fits; one that does not may even be in the way of what would.
         let waited_for = |manager: &TaskManager| match missing.first() {
             Some((_, missing)) => {
                 let mut slots = missing.keys();
-                slots.any(|slot| manager.has_room(sizes, reserved, *slot))
+                slots.any(|slot| manager.has_room(sizes, *slot))
             }
             None => self.jobs.values().any(wants),
         };
@@ -353,10 +352,9 @@ impl SlotManager {
             .iter()
             .flat_map(|(_, m)| m.keys().copied())
             .collect();
-        let reserved = sizes.reserves(missing.iter().map(|(_, missing)| missing));
         let useful = |manager: &TaskManager| {
             let mut wanted = wanted.iter();
-            wanted.any(|slot| manager.has_room(sizes, reserved, *slot))
+            wanted.any(|slot| manager.has_room(sizes, *slot))
         };
         let mut by_load = ByLoad::default();
         for (resource, manager) in &self.task_managers {
@@ -374,7 +372,7 @@ impl SlotManager {
             for (slot, missing) in sizes.largest_first(&missing) {
                 for _ in 0..missing {
                     let has_room = |resource: &ResourceId| {
-                        self.task_managers[resource].has_room(sizes, reserved, slot)
+                        self.task_managers[resource].has_room(sizes, slot)
                     };
                     let Some(found) = by_load.take(has_room) else {
                         short = true;

@@ -139,11 +139,10 @@ fn all_find_room(
     mut rooms: Vec<(ResourceProfile, Room)>,
     sizes: Sizes,
 ) -> bool {
-    let reserved = sizes.reserves(demands.iter());
     for demand in demands {
         for (slot, n) in sizes.largest_first(demand) {
             for _ in 0..n {
-                let theirs = |size| !(reserved && sizes.is_usual(slot) && size != sizes.container);
+                let theirs = |size| sizes.may_hold(size, slot);
                 let mut rooms = rooms.iter_mut().filter(|(size, _)| theirs(*size));
                 let Some((_, room)) = rooms.find(|(_, room)| room.times(sizes, slot) > 0) else {
                     return false;

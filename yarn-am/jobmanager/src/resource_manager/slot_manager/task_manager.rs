@@ -74,9 +74,9 @@ impl TaskManager {
         self.leases.len()
     }
 
-    /// Whether there is room for a slot; if it is `reserved`, that of one made to measure is for what fits nowhere else.
-    pub(super) fn has_room(&self, sizes: Sizes, reserved: bool, slot: Option<SlotProfile>) -> bool {
-        let for_others = reserved && self.asked != sizes.container && sizes.is_usual(slot);
+    /// Whether there is room for a slot.
+    pub(super) fn has_room(&self, sizes: Sizes, slot: Option<SlotProfile>) -> bool {
+        let for_others = !sizes.may_hold(self.asked, slot);
         !for_others && self.room.times(sizes, slot) > 0
     }
 
