@@ -39,8 +39,8 @@ enum Victim {
     NameNode,
 }
 
-/// Runs the job while a seeded schedule kills so many processes, then compares what was committed with what it should be.
-fn survives(hadoop: &Hadoop, seed: u64, kills: usize, records: u64, victims: &[Victim]) {
+/// Runs the job while a seeded schedule kills so many processes, then compares what was committed with what it should be. Says what was done.
+fn survives(hadoop: &Hadoop, seed: u64, kills: usize, records: u64, victims: &[Victim]) -> String {
     let output = fresh("durable");
     let mut command = spindle(&hadoop.conf_dir());
     command.args(["run", "-t", "yarn-per-job", "--output", "json", "-p", "4"]);
@@ -97,7 +97,7 @@ fn survives(hadoop: &Hadoop, seed: u64, kills: usize, records: u64, victims: &[V
         }
     }
     let (code, events) = client.end(limit);
-    println!(
+    let done = format!(
         "seed {seed}: killed {killed:?} in {:.1} s, {} part files",
         begun.elapsed().as_secs_f64(),
         hadoop.part_files(&format!("{output}/pairs")).len(),
@@ -119,32 +119,31 @@ fn survives(hadoop: &Hadoop, seed: u64, kills: usize, records: u64, victims: &[V
         rows("pairs", "ask,bid") == pairs(records),
         "seed {seed}: pairs differ"
     );
+    done
 }
 
+/// The long form, on request (`SPINDLE_LONG=1`), kills thirty times, HDFS's own daemons among them.
 #[test]
-fn committed_output_is_right_whatever_worker_or_task_executor_is_killed() {
-    let victims = [Victim::Worker, Victim::TaskExecutor];
-    survives(hadoop(), 1, 5, 30_000, &victims);
+fn committed_output_is_right_whatever_is_killed() {
+    let done = if std::env::var_os("SPINDLE_LONG").is_some() {
+        let own = OwnHadoop::of_nodes(2, &[]);
+        let victims = [
+            Victim::Worker,
+            Victim::Worker,
+            Victim::TaskExecutor,
+            Victim::DataNode,
+            Victim::NameNode,
+        ];
+        survives(&own, 7, 30, 300_000, &victims)
+    } else {
+        let victims = [Victim::Worker, Victim::TaskExecutor];
+        survives(hadoop(), 1, 5, 30_000, &victims)
+    };
+    println!("{done}");
 }
 
 #[test]
 fn committed_output_is_right_when_the_application_master_is_killed() {
-    survives(hadoop(), 1, 1, 20_000, &[Victim::ApplicationMaster]);
-}
-
-/// The long form, on request (`SPINDLE_LONG=1`): thirty kills, those of HDFS's own daemons among them.
-#[test]
-fn committed_output_is_right_after_thirty_kills_of_anything() {
-    if std::env::var_os("SPINDLE_LONG").is_none() {
-        return;
-    }
-    let own = OwnHadoop::of_nodes(2, &[]);
-    let victims = [
-        Victim::Worker,
-        Victim::Worker,
-        Victim::TaskExecutor,
-        Victim::DataNode,
-        Victim::NameNode,
-    ];
-    survives(&own, 7, 30, 300_000, &victims);
+    let done = survives(hadoop(), 1, 1, 20_000, &[Victim::ApplicationMaster]);
+    println!("{done}");
 }

@@ -371,9 +371,8 @@ impl SlotManager {
             let mut short = false;
             for (slot, missing) in sizes.largest_first(&missing) {
                 for _ in 0..missing {
-                    let has_room = |resource: &ResourceId| {
-                        self.task_managers[resource].has_room(sizes, slot)
-                    };
+                    let has_room =
+                        |resource: &ResourceId| self.task_managers[resource].has_room(sizes, slot);
                     let Some(found) = by_load.take(has_room) else {
                         short = true;
                         break;
