@@ -170,55 +170,99 @@ mod tests {
         assert_eq!(alignment.barrier(at(3), 0, barrier(6)).block, Some(0));
     }
 
+    /// What a channel has next.
+    #[derive(Debug, Clone, Copy)]
+    enum Next {
+        Record,
+        Barrier(u64),
+        End,
+    }
+
+    /// What happens next.
+    #[derive(Debug, Clone, Copy)]
+    enum Happens {
+        /// The channel with this number among those that may be taken from has its turn.
+        Take(usize),
+        /// The JobManager gives this checkpoint up.
+        Abort(u64),
+    }
+
+    /// Records between barriers of ascending numbers, of which each channel may lack some, and its end behind one of them.
+    fn channel() -> impl Strategy<Value = VecDeque<Next>> {
+        let piece = (0_usize..4, prop::bool::weighted(0.9));
+        (prop::collection::vec(piece, 6), 0_usize..12).prop_map(|(pieces, ends)| {
+            let mut elements = VecDeque::new();
+            for (id, (records, has_barrier)) in (1..).zip(pieces).take(ends) {
+                elements.extend((0..records).map(|_| Next::Record));
+                if has_barrier {
+                    elements.push_back(Next::Barrier(id));
+                }
+            }
+            elements.push_back(Next::End);
+            elements
+        })
+    }
+
+    fn happens() -> impl Strategy<Value = Happens> {
+        prop_oneof![
+            12 => any::<usize>().prop_map(Happens::Take),
+            1 => (1_u64..7).prop_map(Happens::Abort),
+        ]
+    }
+
     proptest! {
-        /// Channels carry numbered elements and barriers; they are taken in any order that blocking allows. Every completed snapshot has
-        /// exactly the elements before its barrier, of every channel.
+        /// Whatever the order in which channels are taken from, whatever barriers they lack and checkpoints are given up: a snapshot has exactly
+        /// the records before its barriers, no checkpoint is completed twice or after it was given up, and no channel stays blocked.
         #[test]
         fn a_snapshot_has_exactly_what_came_before_its_barriers(
-            gaps in proptest::collection::vec(proptest::collection::vec(0_usize..4, 5), 1..4),
-            picks in proptest::collection::vec(any::<usize>(), 0..400),
+            mut channels in prop::collection::vec(channel(), 1..4),
+            turns in prop::collection::vec(happens(), 300),
         ) {
-            let mut channels: Vec<VecDeque<Result<usize, u64>>> = Vec::new();
-            for gaps in &gaps {
-                let mut elements = VecDeque::new();
-                let mut next = 0;
-                for (id, gap) in (1..).zip(gaps) {
-                    elements.extend((next..next + gap).map(Ok));
-                    next += gap;
-                    elements.push_back(Err(id));
-                }
-                channels.push(elements);
-            }
-            let before = |channel: usize, id: u64| gaps[channel][..id as usize].iter().sum::<usize>();
-            let mut alignment = Alignment::new(channels.len());
-            let mut blocked = vec![false; channels.len()];
-            let mut taken = vec![0_usize; channels.len()];
-            let mut completed = Vec::new();
-            for pick in picks {
-                let open: Vec<usize> = (0..channels.len()).filter(|c| !blocked[*c] && !channels[*c].is_empty()).collect();
-                let Some(&channel) = open.get(pick % open.len().max(1)) else { break };
-                match channels[channel].pop_front().unwrap() {
-                    Ok(_) => taken[channel] += 1,
-                    Err(id) => {
-                        let turn = alignment.barrier(at(0), channel, barrier(id));
-                        prop_assert_eq!(turn.declined, None, "no barrier is skipped here");
-                        if let Some(channel) = turn.block {
-                            blocked[channel] = true;
-                        }
-                        if let Some((barrier, _)) = turn.complete {
-                            blocked.fill(false);
-                            for (channel, taken) in taken.iter().enumerate() {
-                                prop_assert_eq!(*taken, before(channel, barrier.id.0));
+            let count = channels.len();
+            let before = |elements: &VecDeque<Next>, id: u64| {
+                let until = elements.iter().take_while(|next| !matches!(next, Next::Barrier(other) if *other == id));
+                until.filter(|next| matches!(next, Next::Record)).count()
+            };
+            let whole = channels.clone();
+            let mut alignment = Alignment::new(count);
+            let (mut blocked, mut taken) = (vec![false; count], vec![0_usize; count]);
+            let mut over = Vec::new();
+            for turn in turns.into_iter().chain((0..200).map(Happens::Take)) {
+                let turn = match turn {
+                    Happens::Abort(id) => {
+                        over.push(id);
+                        alignment.abort(CheckpointId(id))
+                    }
+                    Happens::Take(pick) => {
+                        let open: Vec<usize> = (0..count).filter(|c| !blocked[*c] && !channels[*c].is_empty()).collect();
+                        let Some(&channel) = open.get(pick % open.len().max(1)) else { break };
+                        match channels[channel].pop_front().unwrap() {
+                            Next::Record => {
+                                taken[channel] += 1;
+                                continue;
                             }
-                            completed.push(barrier.id.0);
+                            Next::Barrier(id) => alignment.barrier(at(0), channel, barrier(id)),
+                            Next::End => alignment.end(channel),
                         }
+                    }
+                };
+                over.extend(turn.declined.map(|id| id.0));
+                if turn.resume {
+                    blocked.fill(false);
+                }
+                if let Some(channel) = turn.block {
+                    blocked[channel] = true;
+                }
+                if let Some((barrier, _)) = turn.complete {
+                    blocked.fill(false);
+                    prop_assert!(!over.contains(&barrier.id.0), "{} was over", barrier.id);
+                    over.push(barrier.id.0);
+                    for (channel, taken) in taken.iter().enumerate() {
+                        prop_assert_eq!(*taken, before(&whole[channel], barrier.id.0));
                     }
                 }
             }
-            prop_assert_eq!(&completed, &(1..=completed.len() as u64).collect::<Vec<_>>());
-            if channels.iter().all(VecDeque::is_empty) {
-                prop_assert_eq!(completed.len(), 5);
-            }
+            prop_assert!(channels.iter().all(VecDeque::is_empty), "a channel stays blocked: {:?}", blocked);
         }
     }
 }
