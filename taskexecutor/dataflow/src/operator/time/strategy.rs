@@ -9,6 +9,9 @@ use spindle_common::time::{EventTime, Watermark};
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Makes the watermarks of one subtask. Flink: `WatermarkGenerator`.
+///
+/// What it remembers is not part of a snapshot: a restored subtask gets a new one, and a watermark goes out when it is higher than the last before
+/// the snapshot.
 pub trait WatermarkGenerator<T>: 'static {
     /// Looks at a record and its event time. A watermark that it gives goes out behind the record; one that is not higher than those
     /// before is left out.
