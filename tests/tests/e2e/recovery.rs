@@ -9,6 +9,7 @@ use spindle_tests::process::{Role, kill_9, with_role};
 use spindle_tests::spindle::{Attached, binary, spindle};
 
 use super::fresh;
+use super::sessions::Session;
 
 /// Numbers of each stream a second.
 const RATE: u64 = 2000;
@@ -39,39 +40,78 @@ enum Victim {
     NameNode,
 }
 
-/// Runs the job while a seeded schedule kills so many processes, then compares what was committed with what it should be. Says what was done.
-fn survives(hadoop: &Hadoop, seed: u64, kills: usize, records: u64, victims: &[Victim]) -> String {
-    let output = fresh("durable");
-    let mut command = spindle(&hadoop.conf_dir());
-    command.args(["run", "-t", "yarn-per-job", "--output", "json", "-p", "4"]);
-    for setting in [
-        "execution.checkpointing.interval=300 ms",
-        "execution.checkpointing.tolerable-failed-checkpoints=1000",
-        "execution.checkpointing.num-retained=2",
-        "restart-strategy.type=fixed-delay",
-        "restart-strategy.fixed-delay.attempts=1000",
-        "restart-strategy.fixed-delay.delay=0 s",
-        "taskmanager.numberOfTaskSlots=2",
-    ] {
-        command.args(["-D", setting]);
-    }
-    command.arg(binary("durable")).args([
-        "--records",
-        &records.to_string(),
-        "--rate",
-        &RATE.to_string(),
-        "--output",
-        &format!("hdfs://{output}"),
-    ]);
-    let mut client = Attached::start(&mut command);
-    let application = client.application();
-    let limit = Duration::from_secs(120 + 10 * kills as u64 + records / RATE);
-    client.wait_state("RUNNING", limit);
+/// Settings of a job that gets over anything.
+const SETTINGS: [&str; 6] = [
+    "execution.checkpointing.interval=300 ms",
+    "execution.checkpointing.tolerable-failed-checkpoints=1000",
+    "execution.checkpointing.num-retained=2",
+    "restart-strategy.type=fixed-delay",
+    "restart-strategy.fixed-delay.attempts=1000",
+    "restart-strategy.fixed-delay.delay=0 s",
+];
 
+/// A job that runs, and where it writes.
+struct Patient {
+    client: Attached,
+    output: String,
+}
+
+impl Patient {
+    /// Submits one of so many records with these arguments of `spindle`.
+    fn start(hadoop: &Hadoop, arguments: &[&str], records: u64) -> Self {
+        let output = fresh("durable");
+        let mut command = spindle(&hadoop.conf_dir());
+        command
+            .args(arguments)
+            .args(["--output", "json", "-p", "4"]);
+        for setting in SETTINGS {
+            command.args(["-D", setting]);
+        }
+        command.arg(binary("durable")).args([
+            "--records",
+            &records.to_string(),
+            "--rate",
+            &RATE.to_string(),
+            "--output",
+            &format!("hdfs://{output}"),
+        ]);
+        Self {
+            client: Attached::start(&mut command),
+            output,
+        }
+    }
+}
+
+/// One job, in an application of its own.
+fn alone(hadoop: &Hadoop, records: u64) -> (String, Vec<Patient>) {
+    let two_slots = "taskmanager.numberOfTaskSlots=2";
+    let arguments = ["run", "-t", "yarn-per-job", "-D", two_slots];
+    let mut patient = Patient::start(hadoop, &arguments, records);
+    (patient.client.application(), vec![patient])
+}
+
+/// Has a seeded schedule kill so many processes of an application, then compares what its jobs have committed with what it should be. Says
+/// what was done.
+fn survive(
+    hadoop: &Hadoop,
+    (application, mut patients): (String, Vec<Patient>),
+    seed: u64,
+    kills: usize,
+    records: u64,
+    victims: &[Victim],
+) -> String {
+    let limit = Duration::from_secs(120 + 10 * kills as u64 + records / RATE);
+    for patient in &mut patients {
+        patient.client.wait_state("RUNNING", limit);
+    }
     let mut chances = Chances::new(seed);
     let mut killed = BTreeMap::new();
     let begun = Instant::now();
-    while killed.values().sum::<usize>() < kills && client.is_running() {
+    while killed.values().sum::<usize>() < kills
+        && patients
+            .iter_mut()
+            .all(|patient| patient.client.is_running())
+    {
         // The schedule of the faults, not a condition that is waited for.
         std::thread::sleep(Duration::from_millis(200 + chances.below(2000)));
         let victim = victims[chances.below(victims.len() as u64) as usize];
@@ -96,28 +136,35 @@ fn survives(hadoop: &Hadoop, seed: u64, kills: usize, records: u64, victims: &[V
             *killed.entry(victim).or_insert(0) += 1;
         }
     }
-    let (code, events) = client.end(limit);
+    let mut files = 0;
+    for Patient { client, output } in patients {
+        let (code, events) = client.end(limit);
+        assert_eq!(code, 0, "seed {seed}, {killed:?}: {events:#?}");
+        let rows = |name: &str, header: &str| {
+            let text = hadoop.fs(&["-cat", &format!("{output}/{name}/part-*")]);
+            let rows = text.lines().filter(|line| *line != header);
+            let mut rows: Vec<String> = rows.map(str::to_owned).collect();
+            rows.sort();
+            rows
+        };
+        assert!(
+            rows("counts", "key,start,count") == counts(records),
+            "seed {seed}: counts differ"
+        );
+        assert!(
+            rows("pairs", "ask,bid") == pairs(records),
+            "seed {seed}: pairs differ"
+        );
+        files += hadoop.part_files(&output).len();
+    }
     let done = format!(
-        "seed {seed}: killed {killed:?} in {:.1} s, {} part files",
+        "seed {seed}: killed {killed:?} in {:.1} s, {files} part files",
         begun.elapsed().as_secs_f64(),
-        hadoop.part_files(&format!("{output}/pairs")).len(),
     );
-    assert_eq!(code, 0, "seed {seed}, {killed:?}: {events:#?}");
-    assert_eq!(killed.values().sum::<usize>(), kills, "the job ended early");
-    let rows = |name: &str, header: &str| {
-        let text = hadoop.fs(&["-cat", &format!("{output}/{name}/part-*")]);
-        let rows = text.lines().filter(|line| *line != header);
-        let mut rows: Vec<String> = rows.map(str::to_owned).collect();
-        rows.sort();
-        rows
-    };
-    assert!(
-        rows("counts", "key,start,count") == counts(records),
-        "seed {seed}: counts differ"
-    );
-    assert!(
-        rows("pairs", "ask,bid") == pairs(records),
-        "seed {seed}: pairs differ"
+    assert_eq!(
+        killed.values().sum::<usize>(),
+        kills,
+        "a job ended early: {done}"
     );
     done
 }
@@ -134,16 +181,32 @@ fn committed_output_is_right_whatever_is_killed() {
             Victim::DataNode,
             Victim::NameNode,
         ];
-        survives(&own, 7, 30, 300_000, &victims)
+        survive(&own, alone(&own, 300_000), 7, 30, 300_000, &victims)
     } else {
         let victims = [Victim::Worker, Victim::TaskExecutor];
-        survives(hadoop(), 1, 5, 30_000, &victims)
+        survive(hadoop(), alone(hadoop(), 30_000), 1, 5, 30_000, &victims)
     };
     println!("{done}");
 }
 
 #[test]
 fn committed_output_is_right_when_the_application_master_is_killed() {
-    let done = survives(hadoop(), 1, 1, 20_000, &[Victim::ApplicationMaster]);
+    let job = alone(hadoop(), 20_000);
+    let done = survive(hadoop(), job, 1, 1, 20_000, &[Victim::ApplicationMaster]);
     println!("{done}");
+}
+
+#[test]
+fn committed_output_is_right_of_all_jobs_of_a_session_that_loses_processes() {
+    let (kills, records) = match std::env::var_os("SPINDLE_LONG") {
+        Some(_) => (30, 150_000),
+        None => (4, 24_000),
+    };
+    let session = Session::start("durable", &[]);
+    let arguments = ["run", "-t", "yarn-session", "-yid", &session.application];
+    let patients = (0..3).map(|_| Patient::start(hadoop(), &arguments, records));
+    let jobs = (session.application.clone(), patients.collect());
+    let victims = [Victim::Worker, Victim::TaskExecutor];
+    println!("{}", survive(hadoop(), jobs, 3, kills, records, &victims));
+    assert_eq!(session.stop().code, 0);
 }
