@@ -199,7 +199,8 @@ fn execute(subtask: Subtask, failed: &AtomicBool, all_read: &Barrier) -> Result<
         let mut task = factory.build(context)?;
         loop {
             match task.step()? {
-                Step::Continue => {}
+                // No task gets mail here.
+                Step::Continue | Step::Held => {}
                 step @ (Step::AwaitingCommit | Step::Finished) => return Ok((task, step)),
             }
         }

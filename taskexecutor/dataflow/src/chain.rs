@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use spindle_common::checkpoint::SubtaskCheckpointStats;
+use spindle_common::checkpoint::{CheckpointId, SnapshotKind, SubtaskCheckpointStats};
 use spindle_common::time::{EventTime, MonoTime, Watermark};
 
 pub use gate::GateTask;
@@ -90,8 +90,18 @@ impl Flusher {
     }
 }
 
+/// A task that has written the savepoint that the job is to stop with.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    checkpoint: CheckpointId,
+    /// Whether all windows and timers have fired for it: what the task did then, it cannot take back.
+    drained: bool,
+}
+
 /// What both kinds of task do with the first operator of their chain. It is handed in each time: it may have two inputs.
 struct Chain {
+    /// The savepoint that the task has written and is to stop with, if it is complete: until that is known, time stands still.
+    held: Option<Held>,
     clock: Clock,
     flusher: Flusher,
     metrics: Arc<TaskMetrics>,
@@ -107,6 +117,7 @@ impl Chain {
             snapshots,
         } = parts;
         Self {
+            held: None,
             snapshots,
             clock,
             flusher: Flusher {
@@ -124,7 +135,9 @@ impl Chain {
 
     /// Fires what processing time has reached, and lets go what has waited for long enough.
     fn keep_time(&mut self, first: &mut dyn Control) -> Result<(), TaskError> {
-        if let Some(deadline) = first.deadline() {
+        if self.held.is_none()
+            && let Some(deadline) = first.deadline()
+        {
             let now = self.clock.processing_time();
             if now >= deadline {
                 first.processing_time(now)?;
@@ -147,7 +160,8 @@ impl Chain {
 
     /// When [`Self::keep_time`] has something to do next.
     fn due(&self, first: &mut dyn Control) -> Option<MonoTime> {
-        let timer = first.deadline().map(|deadline| {
+        let timer = first.deadline().filter(|_| self.held.is_none());
+        let timer = timer.map(|deadline| {
             let left = deadline.0.saturating_sub(self.clock.processing_time().0);
             self.clock.now() + Duration::from_millis(u64::try_from(left).unwrap_or(0))
         });
@@ -186,11 +200,35 @@ impl Chain {
         self.snapshots.write(&barrier, snapshot.into_state(), stats);
         // What the barrier pushed out does not wait any more.
         self.flusher.due = None;
+        self.held = match barrier.kind {
+            SnapshotKind::Checkpoint | SnapshotKind::Savepoint => None,
+            SnapshotKind::StopWithSavepoint | SnapshotKind::Drain => Some(Held {
+                checkpoint: barrier.id,
+                drained: barrier.kind == SnapshotKind::Drain,
+            }),
+        };
         Ok(())
     }
 
+    /// A checkpoint is given up. If the job was to stop with it, the task goes on as before, where it can.
+    fn aborted(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
+        match self.held {
+            Some(held) if held.checkpoint == checkpoint && held.drained => {
+                Err(TaskError::NotStopped { checkpoint })
+            }
+            Some(held) if held.checkpoint == checkpoint => {
+                self.held = None;
+                Ok(())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// No more input comes: of a job that stops with a savepoint all the same there may be more some day, so nothing fires.
     fn end(&self, first: &mut dyn Control) -> Result<Step, TaskError> {
-        self.watermark(first, Watermark::MAX)?;
+        if self.held.is_none() {
+            self.watermark(first, Watermark::MAX)?;
+        }
         first.end()?;
         Ok(if first.needs_commit() {
             Step::AwaitingCommit

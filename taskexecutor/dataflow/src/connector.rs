@@ -182,7 +182,8 @@ pub trait Sink<T>: Send {
     /// What went wrong, saying on what.
     fn finish(&mut self) -> Result<bool, OperatorError>;
 
-    /// Makes the output visible, once the whole job has written all of it. May come again for the same output, from another
+    /// Makes the output visible, once the whole job has written all of it: what [`Self::finish`] left, and what was prepared and
+    /// handed to [`Self::commit_prepared`] since. Not called if there is neither. May come again for the same output, from another
     /// attempt, after a crash.
     ///
     /// # Errors

@@ -139,6 +139,8 @@ pub trait Task {
 pub enum Step {
     /// There is more to do, or there may be later.
     Continue,
+    /// There is nothing to do before mail comes.
+    Held,
     /// Everything is read and written; output waits for [`Task::commit`].
     AwaitingCommit,
     /// Everything is read and written, and there is nothing to commit.
@@ -171,6 +173,14 @@ pub enum TaskError {
         /// What it calls for.
         class: FailureClass,
     },
+    /// It had fired all its windows and timers for a savepoint to stop with, which is not complete.
+    #[error(
+        "the job drained and did not stop: savepoint {checkpoint} failed, and windows that have fired cannot be taken back"
+    )]
+    NotStopped {
+        /// The savepoint.
+        checkpoint: CheckpointId,
+    },
     /// Bytes from a neighbour make no sense: the two run different programs, or memory was damaged.
     #[error("cannot decode what another task sent: {reason}")]
     Codec {
@@ -185,7 +195,7 @@ impl TaskError {
         match self {
             // Whoever is gone has a cause of its own, which counts for more than this one.
             Self::PeerLost { .. } => FailureClass::Retry,
-            Self::Cancelled => FailureClass::Restart,
+            Self::Cancelled | Self::NotStopped { .. } => FailureClass::Restart,
             Self::Operator { class, .. } => *class,
             Self::Codec { .. } => FailureClass::FailJob,
         }
@@ -197,7 +207,10 @@ impl TaskError {
         let message = self.to_string();
         let operator = match self {
             Self::Operator { operator, .. } => Some(operator),
-            Self::Cancelled | Self::PeerLost { .. } | Self::Codec { .. } => None,
+            Self::Cancelled
+            | Self::PeerLost { .. }
+            | Self::NotStopped { .. }
+            | Self::Codec { .. } => None,
         };
         FailureCause {
             class,

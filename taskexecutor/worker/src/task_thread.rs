@@ -107,6 +107,7 @@ impl TaskThread {
             }
             match self.guard(|| task.step())? {
                 Step::Continue => {}
+                Step::Held => self.signal.park(None),
                 Step::Finished => {
                     self.registry.finish(self.execution);
                     break;

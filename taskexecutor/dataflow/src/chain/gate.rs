@@ -119,6 +119,10 @@ fn handle(
             return Ok(());
         }
     };
+    if chain.held.is_some() {
+        // What ends here goes on some day, from the savepoint: its end is no sign of how far time has come.
+        return Ok(());
+    }
     if let Some(idle) = merged.idle {
         first.idle(idle)?;
     }
@@ -176,7 +180,8 @@ impl Task for GateTask {
             }
             TaskMail::CheckpointAborted(checkpoint) => {
                 let turn = self.alignment.abort(checkpoint);
-                self.align(turn)
+                self.align(turn)?;
+                self.chain.aborted(checkpoint)
             }
         }
     }

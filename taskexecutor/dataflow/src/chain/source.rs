@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use spindle_common::checkpoint::{CheckpointBarrier, Distribution};
+use spindle_common::checkpoint::{CheckpointBarrier, CheckpointId, Distribution, SnapshotKind};
+use spindle_common::time::Watermark;
 
 use super::{Chain, TaskParts, take_collected};
 use crate::attribution::attribute;
@@ -87,6 +88,9 @@ impl<T> SourceTask<T> {
             self.chain.snapshots.decline(barrier.id, reason);
             return Ok(());
         };
+        if barrier.kind == SnapshotKind::Drain {
+            self.chain.watermark(&mut *self.first, Watermark::MAX)?;
+        }
         let mut snapshot = Snapshot::new(barrier);
         snapshot.list(
             &self.owner,
@@ -97,6 +101,19 @@ impl<T> SourceTask<T> {
         )?;
         self.chain
             .snapshot(&mut *self.first, snapshot, Duration::ZERO)
+    }
+
+    /// A checkpoint is complete. The one that the job is to stop with is the source's end.
+    fn complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
+        let name = self.owner.name();
+        attribute(name, || self.reader.checkpoint_complete(checkpoint))
+            .map_err(|error| error.of(name))?;
+        self.first.checkpoint_complete(checkpoint)?;
+        let stops = |held: super::Held| held.checkpoint == checkpoint;
+        if self.ended.is_none() && self.chain.held.is_some_and(stops) {
+            self.ended = Some(self.chain.end(&mut *self.first)?);
+        }
+        Ok(())
     }
 
     fn count(&mut self) {
@@ -122,6 +139,9 @@ impl<T> Task for SourceTask<T> {
     fn step(&mut self) -> Result<Step, TaskError> {
         if let Some(step) = self.ended {
             return Ok(step);
+        }
+        if self.chain.held.is_some() {
+            return Ok(Step::Held);
         }
         self.batch.clear();
         let before = self.chain.clock.now();
@@ -157,14 +177,8 @@ impl<T> Task for SourceTask<T> {
     fn handle(&mut self, mail: TaskMail) -> Result<(), TaskError> {
         match mail {
             TaskMail::TriggerCheckpoint(barrier) => self.checkpoint(barrier),
-            TaskMail::CheckpointComplete(checkpoint) => {
-                let name = self.owner.name();
-                attribute(name, || self.reader.checkpoint_complete(checkpoint))
-                    .map_err(|error| error.of(name))?;
-                self.first.checkpoint_complete(checkpoint)
-            }
-            // Nothing is held back here.
-            TaskMail::CheckpointAborted(_) => Ok(()),
+            TaskMail::CheckpointComplete(checkpoint) => self.complete(checkpoint),
+            TaskMail::CheckpointAborted(checkpoint) => self.chain.aborted(checkpoint),
         }
     }
 

@@ -1,3 +1,5 @@
+mod stop;
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;

@@ -130,12 +130,14 @@ impl<T> Control for SinkOperator<T> {
     }
 
     fn end(&mut self) -> Result<(), TaskError> {
-        self.needs_commit = self.call(|sink| sink.finish())?;
+        let has_more = self.call(|sink| sink.finish())?;
+        // What becomes visible of earlier checkpoints between now and the end has to be so when the task says that it has finished.
+        self.needs_commit = has_more || !self.prepared.is_empty();
         Ok(())
     }
 
     fn needs_commit(&mut self) -> bool {
-        self.needs_commit || !self.prepared.is_empty()
+        self.needs_commit
     }
 
     fn commit(&mut self) -> Result<(), TaskError> {
