@@ -31,11 +31,11 @@ pub use error::ConfigError;
 pub use generate::{markdown, yaml};
 pub use kind::{ConfigOption, Kind, OptionSpec, parse_duration};
 pub use parts::{
-    CheckpointConfig, ExecutionConfig, HeartbeatConfig, JobManagerConfig, RestartConfig,
-    SessionConfig, TaskManagerConfig, YarnConfig,
+    CheckpointConfig, ExecutionConfig, HeartbeatConfig, JobManagerConfig, RecoveryConfig,
+    RestartConfig, SavepointConfig, SessionConfig, TaskManagerConfig, YarnConfig,
 };
 pub use raw::{Origin, RawConfig, RawValue};
 pub use value::{
-    CheckpointRetention, ExecutionTarget, LoadBalanceMode, OptionValue, PortRange,
+    CheckpointRetention, ClaimMode, ExecutionTarget, LoadBalanceMode, OptionValue, PortRange,
     RestartStrategyType,
 };

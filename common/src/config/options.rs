@@ -7,7 +7,8 @@ use crate::resource::ByteSize;
 
 use super::kind::{ConfigOption, Kind, OptionSpec};
 use super::value::{
-    CheckpointRetention, ExecutionTarget, LoadBalanceMode, PortRange, RestartStrategyType,
+    CheckpointRetention, ClaimMode, ExecutionTarget, LoadBalanceMode, PortRange,
+    RestartStrategyType,
 };
 
 /// Options that belong together.
@@ -208,6 +209,40 @@ options! {
         STATE_CHECKPOINTS_DIRECTORY: Option<String> = "state.checkpoints.dir" {
             kind: Kind::Text, default: None, unit: "", flink: true,
             doc: "Former name of execution.checkpointing.dir.",
+        }
+    }
+    "Savepoints" {
+        SAVEPOINT_DIRECTORY: Option<String> = "execution.checkpointing.savepoint-dir" {
+            kind: Kind::Text, default: None, unit: "", flink: true,
+            doc: "Directory, as a URI, under which savepoints are written whose request names none. Without it state.savepoints.dir.",
+        }
+        STATE_SAVEPOINTS_DIRECTORY: Option<String> = "state.savepoints.dir" {
+            kind: Kind::Text, default: None, unit: "", flink: true,
+            doc: "Former name of execution.checkpointing.savepoint-dir.",
+        }
+        RECOVERY_PATH: Option<String> = "execution.state-recovery.path" {
+            kind: Kind::Text, default: None, unit: "", flink: true,
+            doc: "Directory of the savepoint or checkpoint that the job begins with, as a URI; that of spindle run -s.",
+        }
+        SAVEPOINT_PATH: Option<String> = "execution.savepoint.path" {
+            kind: Kind::Text, default: None, unit: "", flink: true,
+            doc: "Former name of execution.state-recovery.path.",
+        }
+        IGNORE_UNCLAIMED_STATE: Option<bool> = "execution.state-recovery.ignore-unclaimed-state" {
+            kind: Kind::Bool, default: None, unit: "", flink: true,
+            doc: "Whether the job may begin with a snapshot that has state of operators which the job does not have; that state is left behind. Without it execution.savepoint.ignore-unclaimed-state.",
+        }
+        SAVEPOINT_IGNORE_UNCLAIMED_STATE: bool = "execution.savepoint.ignore-unclaimed-state" {
+            kind: Kind::Bool, default: Some("false"), unit: "", flink: true,
+            doc: "Former name of execution.state-recovery.ignore-unclaimed-state.",
+        }
+        CLAIM_MODE: Option<ClaimMode> = "execution.state-recovery.claim-mode" {
+            kind: Kind::Enum(ClaimMode::WORDS), default: None, unit: "", flink: true,
+            doc: "Whose the snapshot is that the job begins with. NO_CLAIM: yours; the job never removes it. CLAIM: the job's, which removes it as it does with its own checkpoints, once it has enough of them. Without it execution.savepoint-restore-mode.",
+        }
+        SAVEPOINT_RESTORE_MODE: ClaimMode = "execution.savepoint-restore-mode" {
+            kind: Kind::Enum(ClaimMode::WORDS), default: Some("NO_CLAIM"), unit: "", flink: true,
+            doc: "Former name of execution.state-recovery.claim-mode.",
         }
     }
     "JobManager" {

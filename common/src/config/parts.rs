@@ -8,7 +8,8 @@ use crate::resource::{ByteSize, ResourceProfile};
 use super::checked::Config;
 use super::options;
 use super::value::{
-    CheckpointRetention, ExecutionTarget, LoadBalanceMode, PortRange, RestartStrategyType,
+    CheckpointRetention, ClaimMode, ExecutionTarget, LoadBalanceMode, PortRange,
+    RestartStrategyType,
 };
 
 /// What follows the failure of a task.
@@ -66,6 +67,26 @@ pub struct CheckpointConfig {
     pub num_retained: u32,
     /// Directory, as a URI, under which each job has its own; if it is set.
     pub directory: Option<String>,
+}
+
+/// What a job has to do with savepoints.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SavepointConfig {
+    /// Directory, as a URI, under which those are written whose request names none; if it is set.
+    pub directory: Option<String>,
+    /// What the job begins with, if it is not nothing.
+    pub recovery: Option<RecoveryConfig>,
+}
+
+/// What a job begins with. Flink: `SavepointRestoreSettings`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveryConfig {
+    /// Directory of a savepoint or checkpoint, as a URI.
+    pub path: String,
+    /// Whether state of operators that the job does not have is left behind.
+    pub ignore_unclaimed_state: bool,
+    /// Whose it is.
+    pub claim: ClaimMode,
 }
 
 /// How the processes watch each other.
@@ -222,6 +243,23 @@ impl Config {
                 .unwrap_or_else(|| self.get(&options::STATE_NUM_RETAINED)),
             directory: (self.get(&options::CHECKPOINT_DIRECTORY))
                 .or_else(|| self.get(&options::STATE_CHECKPOINTS_DIRECTORY)),
+        }
+    }
+
+    /// Where savepoints go, and what the job begins with.
+    pub fn savepoints(&self) -> SavepointConfig {
+        let path =
+            (self.get(&options::RECOVERY_PATH)).or_else(|| self.get(&options::SAVEPOINT_PATH));
+        SavepointConfig {
+            directory: (self.get(&options::SAVEPOINT_DIRECTORY))
+                .or_else(|| self.get(&options::STATE_SAVEPOINTS_DIRECTORY)),
+            recovery: path.map(|path| RecoveryConfig {
+                path,
+                ignore_unclaimed_state: (self.get(&options::IGNORE_UNCLAIMED_STATE))
+                    .unwrap_or_else(|| self.get(&options::SAVEPOINT_IGNORE_UNCLAIMED_STATE)),
+                claim: (self.get(&options::CLAIM_MODE))
+                    .unwrap_or_else(|| self.get(&options::SAVEPOINT_RESTORE_MODE)),
+            }),
         }
     }
 

@@ -135,6 +135,16 @@ words! {
 }
 
 words! {
+    /// Whose the snapshot is that a job begins with. Flink: `RecoveryClaimMode`.
+    ClaimMode {
+        /// Its owner's: the job does not remove it.
+        NoClaim = "NO_CLAIM",
+        /// The job's own from now on.
+        Claim = "CLAIM",
+    }
+}
+
+words! {
     /// How load is balanced over TaskManagers and nodes.
     LoadBalanceMode {
         /// Over TaskManagers, wherever they are.
