@@ -126,6 +126,14 @@ pub enum StorageError {
         #[source]
         cause: FsError,
     },
+    /// It is a job's, and not for people to remove by this way.
+    #[error(
+        "`{path}` is a checkpoint, not a savepoint: its job removes it, or whoever kept it does, with the whole directory"
+    )]
+    NoSavepoint {
+        /// The directory.
+        path: String,
+    },
     /// Something is left that should be gone.
     #[error("failed to delete a snapshot")]
     Discard {
@@ -154,6 +162,7 @@ impl StorageError {
             | Self::Recover { .. }
             | Self::StillOpen { .. }
             | Self::Discover { .. }
+            | Self::NoSavepoint { .. }
             | Self::Discard { .. } => false,
         }
     }

@@ -7,12 +7,12 @@ use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use spindle_common::checkpoint::metadata::{MetadataError, SnapshotMetadata};
 use spindle_common::checkpoint::{
-    FileRange, OperatorSnapshot, StateChunk, StateHandle, StateSnapshot, SubtaskSnapshot,
-    TaskRestore, checksum,
+    FileRange, OperatorSnapshot, SnapshotKind, StateChunk, StateHandle, StateSnapshot,
+    SubtaskSnapshot, TaskRestore, checksum,
 };
 use spindle_hadoop::fs::{FileReader, FsError, FsPath};
 
-use crate::{METADATA_FILE, SnapshotStorage, StorageError};
+use crate::{METADATA_FILE, Snapshot, SnapshotStorage, StorageError};
 
 /// Files that a task reads at the same time.
 const FILES: usize = 4;
@@ -51,6 +51,35 @@ impl SnapshotStorage {
             path.map_err(|cause| StorageError::Path { cause })?
         };
         self.read_metadata_file(&path).await
+    }
+
+    /// The snapshot in a directory, which may also be given by its metadata file.
+    ///
+    /// # Errors
+    /// As [`Self::read_metadata`].
+    pub async fn load(&self, directory: &str) -> Result<Snapshot, StorageError> {
+        let path = self.resolve(directory)?;
+        let metadata = self.read_metadata(directory).await?;
+        let parent = (path.name() == Some(METADATA_FILE)).then(|| path.parent());
+        Ok(Snapshot {
+            directory: parent.flatten().unwrap_or(path).to_string(),
+            metadata,
+        })
+    }
+
+    /// Removes a savepoint, its metadata first.
+    ///
+    /// # Errors
+    /// [`StorageError::NoSavepoint`] if it is a checkpoint, which belongs to a job; else as [`Self::load`] and [`Self::discard`].
+    pub async fn dispose(&self, directory: &str) -> Result<Snapshot, StorageError> {
+        let found = self.load(directory).await?;
+        if found.metadata.kind == SnapshotKind::Checkpoint {
+            return Err(StorageError::NoSavepoint {
+                path: found.directory,
+            });
+        }
+        self.discard(&found.directory).await?;
+        Ok(found)
     }
 
     pub(crate) async fn read_metadata_file(
