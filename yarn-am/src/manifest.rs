@@ -131,6 +131,14 @@ impl Manifest {
         self.written.lock().await.version = u64::MAX;
     }
 
+    /// What a job made is not to be removed by anybody: it is out of the file with [`Self::write`].
+    pub(crate) fn keep(&self, job: JobId) {
+        let mut entries = self.entries();
+        if entries.jobs.remove(&job).is_some() {
+            entries.version += 1;
+        }
+    }
+
     /// What a job made is gone. The next writing leaves it out.
     pub(crate) fn forget(&self, job: JobId) {
         self.entries().jobs.remove(&job);

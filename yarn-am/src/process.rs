@@ -215,6 +215,12 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
         remove_staging: Box::new(move |job, directories| {
             let (fs, manifest) = removal.clone();
             Box::pin(async move {
+                if directories.is_empty() {
+                    // Whoever looks into it after this process must not remove that either.
+                    manifest.keep(job);
+                    manifest.write_or_warn().await;
+                    return;
+                }
                 staging::remove(fs, Leftover::of_job(job, directories)).await;
                 manifest.forget(job);
             })
@@ -248,6 +254,7 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
             accepts_jobs: told.spec.mode == DeploymentMode::Session,
             log_directory: Some(environment.log_dir.clone()),
             configuration: told.spec.config.clone(),
+            snapshots: Some(storage.clone()),
         },
     );
     let resumed = resumes(&told);

@@ -135,6 +135,7 @@ fn config(secret: &Secret) -> RestConfig {
         proxy_base: Some("/proxy/application_1_0001".to_owned()),
         accepts_jobs: true,
         log_directory: None,
+        snapshots: None,
         configuration: Vec::new(),
     }
 }

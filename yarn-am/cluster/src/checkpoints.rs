@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use spindle_common::checkpoint::SnapshotKind;
 use spindle_common::id::{FencingToken, JobId};
 use spindle_jobmanager::checkpoint::Observed;
 use spindle_jobmanager::message::{CheckpointEffect, CheckpointEvent};
@@ -70,10 +71,38 @@ async fn attempt_once(
             directory,
             metadata,
         } => {
-            let commit = storage.commit(directory, metadata, attempt, Finish::Durable);
+            // Whoever copies a savepoint may do so at once, so it is closed, too.
+            let finish = match metadata.kind {
+                SnapshotKind::Checkpoint => Finish::Durable,
+                SnapshotKind::Savepoint | SnapshotKind::StopWithSavepoint | SnapshotKind::Drain => {
+                    Finish::Closed
+                }
+            };
+            let commit = storage.commit(directory, metadata, attempt, finish);
             Box::pin(commit).await?;
             Some(CheckpointEvent::MetadataPersisted { id: *id })
         }
+        CheckpointEffect::PersistAnchor {
+            id,
+            directory,
+            metadata,
+        } => {
+            let directory = storage.create(directory).await?;
+            let commit = storage.commit(&directory, metadata, attempt, Finish::Durable);
+            Box::pin(commit).await?;
+            Some(CheckpointEvent::MetadataPersisted { id: *id })
+        }
+        CheckpointEffect::Load { path } => match Box::pin(storage.load(path)).await {
+            Ok(found) => Some(CheckpointEvent::Loaded {
+                directory: found.directory,
+                metadata: Arc::new(found.metadata),
+            }),
+            Err(error) if error.is_damage() => Some(CheckpointEvent::LoadFailed {
+                reason: error.report(),
+                lost: true,
+            }),
+            Err(error) => return Err(error),
+        },
         CheckpointEffect::Discover { directory } => {
             let found = Box::pin(storage.discover(directory)).await?;
             let whole = |one: Snapshot| (one.directory, Arc::new(one.metadata));
@@ -99,7 +128,12 @@ async fn attempt_once(
 fn failed(effect: CheckpointEffect, reason: String) -> Option<CheckpointEvent> {
     match effect {
         CheckpointEffect::Prepare { id, .. } => Some(CheckpointEvent::PrepareFailed { id, reason }),
-        CheckpointEffect::PersistMetadata { id, .. } => {
+        CheckpointEffect::Load { .. } => Some(CheckpointEvent::LoadFailed {
+            reason,
+            lost: false,
+        }),
+        CheckpointEffect::PersistMetadata { id, .. }
+        | CheckpointEffect::PersistAnchor { id, .. } => {
             Some(CheckpointEvent::MetadataFailed { id, reason })
         }
         CheckpointEffect::Discover { .. } => Some(CheckpointEvent::DiscoverFailed { reason }),
@@ -110,8 +144,8 @@ fn failed(effect: CheckpointEffect, reason: String) -> Option<CheckpointEvent> {
 
 #[cfg(test)]
 mod tests {
+    use spindle_common::checkpoint::CheckpointId;
     use spindle_common::checkpoint::metadata::SnapshotMetadata;
-    use spindle_common::checkpoint::{CheckpointId, SnapshotKind};
     use spindle_hadoop::conf::Configuration;
     use spindle_hadoop::fs::FileSystem;
 

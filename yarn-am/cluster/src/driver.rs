@@ -256,6 +256,11 @@ impl<M: ControlPlane> ClusterDriver<M> {
                 let removal = (effects.remove_staging)(job, directories);
                 self.running.spawn(removal);
             }
+            Effect::KeepStaging { job } => {
+                // Nothing of it is to be removed, and so it is off the list of what is.
+                let removal = (effects.remove_staging)(job, Vec::new());
+                self.running.spawn(removal);
+            }
             Effect::Transition(transition) => {
                 log(&transition);
                 if let Transition::Job { to, .. } = transition

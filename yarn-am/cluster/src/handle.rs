@@ -7,7 +7,9 @@ use futures::future::BoxFuture;
 use spindle_common::gateway::{Inquiry, InquiryAnswer};
 use spindle_common::id::JobId;
 use spindle_common::job_graph::JobSubmission;
-use spindle_jobmanager::message::{CheckpointEvent, ConnectionId, Input, ResourceEvent, View};
+use spindle_jobmanager::message::{
+    CheckpointEvent, ConnectionId, Input, ResourceEvent, SavepointRequest, View,
+};
 use spindle_rpc::TaskExecutorStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -116,12 +118,17 @@ impl ClusterHandle {
         self.send(Input::CancelJob { job, reason }).await
     }
 
-    /// Asks for a checkpoint of a job. What becomes of it is in the view under the number of the request, which is never used twice.
+    /// Asks for a checkpoint of a job, or for a savepoint. What becomes of it is in the view under the number of the request, which is never used twice.
     ///
     /// # Errors
     /// If the cluster is over.
-    pub async fn trigger_checkpoint(&self, job: JobId, request: u64) -> Result<(), ClusterGone> {
-        let event = CheckpointEvent::Trigger { request };
+    pub async fn trigger_checkpoint(
+        &self,
+        job: JobId,
+        request: u64,
+        savepoint: Option<SavepointRequest>,
+    ) -> Result<(), ClusterGone> {
+        let event = CheckpointEvent::Trigger { request, savepoint };
         self.send(Input::Checkpoint { job, event }).await
     }
 

@@ -13,6 +13,7 @@ mod metrics;
 mod openapi;
 mod page;
 mod routes;
+mod savepoints;
 mod server;
 mod submission;
 mod task_managers;
@@ -29,6 +30,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use serde_json::json;
+use spindle_storage::SnapshotStorage;
 
 use access::Asker;
 pub use access::{Access, Acl, Caller, Right};
@@ -57,6 +59,8 @@ pub struct RestConfig {
     pub log_directory: Option<PathBuf>,
     /// Settings of the cluster: key and value as written.
     pub configuration: Vec<(String, String)>,
+    /// Where savepoints are, if there is such a place.
+    pub snapshots: Option<SnapshotStorage>,
 }
 
 struct Api {
@@ -64,6 +68,7 @@ struct Api {
     config: RestConfig,
     /// Number of the next request for something that takes a while.
     requests: AtomicU64,
+    disposals: savepoints::Disposals,
 }
 
 type Shared = State<Arc<Api>>;
@@ -74,6 +79,7 @@ pub fn router(handle: ClusterHandle, config: RestConfig) -> Router {
         handle,
         config,
         requests: AtomicU64::new(1),
+        disposals: savepoints::Disposals::default(),
     });
     let mut router = Router::new();
     for route in ROUTES {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use spindle_common::config::{
     CheckpointConfig, CheckpointRetention, Config, ConfigError, LoadBalanceMode, RestartConfig,
+    SavepointConfig,
 };
 use spindle_common::id::FencingToken;
 use spindle_common::resource::{ByteSize, ResourceProfile};
@@ -204,6 +205,23 @@ impl JobManagerConfig {
         Ok(CheckpointConfig {
             directory: directory.or_else(|| self.checkpoints.directory.clone()),
             ..config
+        })
+    }
+
+    /// Where savepoints of a job go, and what it begins with.
+    ///
+    /// # Errors
+    /// If the job's settings, laid over the cluster's, are no configuration.
+    pub(crate) fn savepoints_of(
+        &self,
+        job: &[(String, String)],
+    ) -> Result<SavepointConfig, ConfigError> {
+        let SavepointConfig { directory, .. } = self.overlaid(job)?.savepoints();
+        // What one job begins with is no matter of the others of its cluster.
+        let SavepointConfig { recovery, .. } = Config::from_pairs(job)?.savepoints();
+        Ok(SavepointConfig {
+            directory,
+            recovery,
         })
     }
 

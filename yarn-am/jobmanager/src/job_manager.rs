@@ -202,12 +202,14 @@ impl JobManager {
     ) -> Result<(RestartConfig, Option<CheckpointSettings>), ConfigError> {
         let config = self.config.checkpoints_of(own)?;
         let directory = config.directory.clone();
+        let savepoints = self.config.savepoints_of(own)?;
         let checkpoints = directory.map(|directory| CheckpointSettings {
             directory: format!("{}/{job}", directory.trim_end_matches('/')),
             epoch_ms: self.config.epoch_ms,
             first_id: first_checkpoint(self.config.fencing),
             discover: self.config.fencing > FIRST_ATTEMPT,
             config,
+            savepoints,
         });
         Ok((self.config.restart_of(own)?, checkpoints))
     }
@@ -221,6 +223,7 @@ impl JobManager {
             | Effect::Resource(_)
             | Effect::Checkpoint { .. }
             | Effect::RemoveStaging { .. }
+            | Effect::KeepStaging { .. }
             | Effect::Transition(_) => {}
         }
         out.push(effect);
@@ -319,6 +322,7 @@ fn of_job(job: JobId, effect: JobMasterEffect) -> Step {
             return Step::Out(Effect::Checkpoint { job, effect });
         }
         JobMasterEffect::FailJob(cause) => return Step::Job(job, JobMasterInput::Fail(cause)),
+        JobMasterEffect::KeepStaging => return Step::Out(Effect::KeepStaging { job }),
         JobMasterEffect::RemoveStaging(directories) => {
             return Step::Out(Effect::RemoveStaging { job, directories });
         }

@@ -83,6 +83,8 @@ pub(crate) enum JobMasterEffect {
         reason: String,
     },
     RemoveStaging(Vec<String>),
+    /// What is staged belongs to a snapshot, too.
+    KeepStaging,
     Checkpoint(CheckpointEffect),
     /// To itself: too many checkpoints failed.
     FailJob(FailureCause),
@@ -284,7 +286,13 @@ impl JobMaster {
         self.checkpoint(now, CheckpointInput::JobOver(status), out);
         let vertices = &self.graph.graph().vertices;
         let staging: Vec<String> = vertices.iter().flat_map(|v| v.staging.clone()).collect();
-        if !staging.is_empty() {
+        // What a snapshot has prepared lies there, and is committed by the job that begins with it.
+        let checkpoints = self.checkpoints.as_ref();
+        let prepared = status != JobStatus::Finished
+            && checkpoints.is_some_and(CheckpointCoordinator::leaves_snapshots);
+        if prepared {
+            out.push(JobMasterEffect::KeepStaging);
+        } else if !staging.is_empty() {
             out.push(JobMasterEffect::RemoveStaging(staging));
         }
         out.push(JobMasterEffect::SlotsFree);

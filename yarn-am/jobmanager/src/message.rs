@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use spindle_common::checkpoint::CheckpointId;
 use spindle_common::checkpoint::metadata::SnapshotMetadata;
+use spindle_common::checkpoint::{CheckpointId, SnapshotKind};
 use spindle_common::execution::{ExecutionState, FailureCause, JobStatus};
 use spindle_common::gateway::{TaskMetricsSnapshot, ToJobManager, ToTaskExecutor};
 use spindle_common::id::{ExecutionAttemptId, JobId, NodeName, ResourceId};
@@ -105,10 +105,26 @@ pub enum ResourceEvent {
 /// What happens to checkpoints of a job. Each effect on the storage is answered once, however it went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CheckpointEvent {
-    /// Somebody wants a checkpoint now; what becomes of it can be seen under this number.
+    /// Somebody wants a checkpoint or savepoint now; what becomes of it can be seen under this number.
     Trigger {
         /// Given by whoever asks, never used twice.
         request: u64,
+        /// A savepoint; without it a checkpoint.
+        savepoint: Option<SavepointRequest>,
+    },
+    /// What the snapshot says that the job is to begin with.
+    Loaded {
+        /// The directory as workers are to know it: an absolute URI.
+        directory: String,
+        /// What its metadata says.
+        metadata: Arc<SnapshotMetadata>,
+    },
+    /// The snapshot that the job is to begin with could not be read.
+    LoadFailed {
+        /// Why, in words.
+        reason: String,
+        /// Whether it will not be there the next time either: there is none, or it is damaged.
+        lost: bool,
     },
     /// The directory is there.
     Prepared {
@@ -160,6 +176,17 @@ pub enum CheckpointEvent {
     },
 }
 
+/// A savepoint that somebody wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavepointRequest {
+    /// [`SnapshotKind::Savepoint`], or one of those that the job stops with.
+    pub kind: SnapshotKind,
+    /// Directory, as a URI, under which it gets one of its own; without it the configured one.
+    pub directory: Option<String>,
+    /// What tells its directory from others: twelve hexadecimal digits, by chance.
+    pub suffix: String,
+}
+
 /// A granted container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
@@ -206,6 +233,12 @@ pub enum Effect {
         /// URIs.
         directories: Vec<String>,
     },
+    /// What a job's sinks have staged belongs to a snapshot that outlives it: nobody else is to remove it, however the job ends. Should it
+    /// not be needed in the end, [`Self::RemoveStaging`] follows.
+    KeepStaging {
+        /// The job.
+        job: JobId,
+    },
     /// A state changed: for the log, once.
     Transition(Transition),
     /// The cluster is over: report to the resource provider and end the process.
@@ -236,6 +269,22 @@ pub enum CheckpointEffect {
         /// What to write.
         metadata: Arc<SnapshotMetadata>,
     },
+    /// Have the savepoint that the job stops with among the job's own checkpoints, so that the next attempt of the JobManager finds it:
+    /// make a directory and write metadata there that refers to the savepoint's files. Answered like
+    /// [`Self::PersistMetadata`].
+    PersistAnchor {
+        /// Which.
+        id: CheckpointId,
+        /// The directory, as a URI.
+        directory: String,
+        /// What to write.
+        metadata: Arc<SnapshotMetadata>,
+    },
+    /// Read the metadata of the snapshot that the job is to begin with.
+    Load {
+        /// Its directory, or its metadata file, as a URI.
+        path: String,
+    },
     /// Look what checkpoints an earlier attempt of the JobManager left.
     Discover {
         /// The job's directory.
@@ -248,9 +297,10 @@ pub enum CheckpointEffect {
         /// The directory.
         directory: String,
     },
-    /// The job is over and no checkpoint of it is kept: remove the directory of all. Nobody waits for an answer.
+    /// Remove a directory that nobody will look into any more: that of all checkpoints of a job that is over, or of a snapshot that it
+    /// began with and owns. Nobody waits for an answer.
     RemoveAll {
-        /// The job's directory.
+        /// The directory.
         directory: String,
     },
 }

@@ -1,13 +1,14 @@
 //! A job's checkpoints, in the JSON of Flink's monitoring API.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
-use spindle_common::checkpoint::CheckpointId;
-use spindle_common::id::JobVertexId;
+use spindle_common::checkpoint::{CheckpointId, SnapshotKind};
+use spindle_common::id::{JobId, JobVertexId};
 use spindle_jobmanager::checkpoint::{
     CheckpointStatus, CheckpointView, CheckpointsView, SubtaskView, TriggerView,
 };
@@ -16,9 +17,12 @@ use super::handlers::{Answer, job_of};
 use super::{Api, Failure, Shared};
 use crate::clock::Clock;
 
-type Accepted = Result<(StatusCode, Json<Value>), Failure>;
+/// How long the JobMaster may take to take a request.
+const TAKEN: Duration = Duration::from_secs(5);
 
-fn with_checkpoints(
+pub(super) type Accepted = Result<(StatusCode, Json<Value>), Failure>;
+
+pub(super) fn with_checkpoints(
     api: &Api,
     id: &str,
     f: impl FnOnce(&CheckpointsView, Clock) -> Result<Value, Failure>,
@@ -58,12 +62,12 @@ pub(super) async fn overview(State(api): Shared, Path(id): Path<String>) -> Answ
             },
             "latest": {
                 "completed": seen.latest_completed.as_deref().map(one),
-                "savepoint": null,
+                "savepoint": seen.latest_savepoint.as_deref().map(one),
                 "failed": seen.latest_failed.as_deref().map(one),
                 "restored": seen.restored.as_ref().map(|restored| json!({
                     "id": restored.id.0,
                     "restore_timestamp": clock.epoch_ms(restored.at),
-                    "is_savepoint": false,
+                    "is_savepoint": restored.is_savepoint,
                     "external_path": restored.directory,
                 })),
             },
@@ -187,12 +191,28 @@ pub(super) async fn trigger(State(api): Shared, Path(id): Path<String>) -> Accep
     let view = api.handle.view();
     let (job, _) = job_of(&view, &id)?;
     let request = api.requests.fetch_add(1, Ordering::Relaxed);
-    let sent = api.handle.trigger_checkpoint(job, request).await;
+    let sent = api.handle.trigger_checkpoint(job, request, None).await;
     sent.map_err(Failure::gone)?;
+    is_known(&api, job, request).await;
     Ok((
         StatusCode::ACCEPTED,
         Json(json!({"request-id": format!("{request:032x}")})),
     ))
+}
+
+/// Waits until a request can be asked after.
+pub(super) async fn is_known(api: &Api, job: JobId, request: u64) {
+    let mut view = api.handle.watch();
+    let known = view.wait_for(|view| {
+        let checkpoints = view.jobs.get(&job).map(|job| job.checkpoints.as_ref());
+        match checkpoints {
+            Some(Some(seen)) => seen.triggers.contains_key(&request),
+            // Nothing will be known of it.
+            Some(None) | None => true,
+        }
+    });
+    // Whatever happens, the request was handed in.
+    drop(tokio::time::timeout(TAKEN, known).await);
 }
 
 pub(super) async fn triggered(
@@ -204,7 +224,9 @@ pub(super) async fn triggered(
             .ok()
             .and_then(|request| seen.triggers.get(&request));
         match known {
-            Some(TriggerView::Waiting | TriggerView::InProgress(_)) => Ok(json!({
+            Some(
+                TriggerView::Waiting | TriggerView::InProgress(_) | TriggerView::Stopping { .. },
+            ) => Ok(json!({
                 "status": {"id": "IN_PROGRESS"},
                 "operation": null,
             })),
@@ -255,8 +277,8 @@ fn shown(one: &CheckpointView, clock: Clock, tasks: &Map<String, Value>) -> Valu
         "@class": class,
         "id": one.id.0,
         "status": status,
-        "is_savepoint": false,
-        "savepointFormat": null,
+        "is_savepoint": one.kind != SnapshotKind::Checkpoint,
+        "savepointFormat": (one.kind != SnapshotKind::Checkpoint).then_some("CANONICAL"),
         "trigger_timestamp": clock.epoch_ms(one.triggered),
         "latest_ack_timestamp": one.latest_acknowledgement.map_or(-1, |at| {
             i64::try_from(clock.epoch_ms(at)).unwrap_or(i64::MAX)
@@ -269,7 +291,11 @@ fn shown(one: &CheckpointView, clock: Clock, tasks: &Map<String, Value>) -> Valu
         "persisted_data": 0,
         "num_subtasks": one.subtasks,
         "num_acknowledged_subtasks": one.acknowledged,
-        "checkpoint_type": "CHECKPOINT",
+        "checkpoint_type": match one.kind {
+            SnapshotKind::Checkpoint => "CHECKPOINT",
+            SnapshotKind::Savepoint => "SAVEPOINT",
+            SnapshotKind::StopWithSavepoint | SnapshotKind::Drain => "SYNC_SAVEPOINT",
+        },
         "tasks": tasks,
     });
     match one.status {

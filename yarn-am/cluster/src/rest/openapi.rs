@@ -119,10 +119,26 @@ fn operation(route: &Route) -> Value {
                 nullable: false,
             }]),
         )),
+        ("POST" | "PUT", "/savepoint-disposal") => Some(kind(
+            "application/json",
+            object([field("savepoint-path", "string")]),
+        )),
+        ("POST" | "PUT", "/jobs/{job}/savepoints") => Some(kind(
+            "application/json",
+            choices([field("target-directory", "string")]),
+        )),
+        ("POST" | "PUT", "/jobs/{job}/stop") => Some(kind(
+            "application/json",
+            choices([
+                field("targetDirectory", "string"),
+                field("drain", "boolean"),
+            ]),
+        )),
         _ => None,
     };
     if let Some(body) = body {
-        operation["requestBody"] = json!({"required": true, "content": body});
+        let required = !route.path.starts_with("/jobs/");
+        operation["requestBody"] = json!({"required": required, "content": body});
     }
     operation
 }
@@ -148,6 +164,23 @@ fn parameters(route: &Route) -> Vec<Value> {
         .iter()
         .map(|name| json!({"name": name, "in": "query", "required": false, "schema": text}));
     of_path.chain(of_query).collect()
+}
+
+const fn field(name: &'static str, kind: &'static str) -> Field {
+    Field {
+        name,
+        kind,
+        nullable: false,
+    }
+}
+
+/// An object of which nothing need be there.
+fn choices(fields: impl IntoIterator<Item = Field>) -> Value {
+    let mut choices = object(fields);
+    if let Some(choices) = choices.as_object_mut() {
+        choices.remove("required");
+    }
+    choices
 }
 
 fn object(fields: impl IntoIterator<Item = Field>) -> Value {

@@ -8,7 +8,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 
 use super::access::Right;
-use super::{Api, checkpoints, handlers, inquiries, submission, vertex_handlers};
+use super::{Api, checkpoints, handlers, inquiries, savepoints, submission, vertex_handlers};
 
 /// What a route does.
 pub(super) struct Route {
@@ -302,6 +302,60 @@ pub(super) static ROUTES: &[Route] = &[
         "What became of a checkpoint that was asked for.",
         Object("status:object operation:object?"),
         || get(checkpoints::triggered),
+    ),
+    act(
+        Method::POST,
+        "/jobs/{job}/savepoints",
+        "Has a savepoint taken.",
+        Object("request-id:string"),
+        || post(savepoints::trigger),
+    ),
+    act(
+        Method::PUT,
+        "/jobs/{job}/savepoints",
+        "Has a savepoint taken; for clients that cannot POST.",
+        Object("request-id:string"),
+        || put(savepoints::trigger),
+    ),
+    look(
+        "/jobs/{job}/savepoints/{request}",
+        "What became of a savepoint that was asked for, or of a stop with one.",
+        Object("status:object operation:object?"),
+        || get(savepoints::triggered),
+    ),
+    act(
+        Method::POST,
+        "/jobs/{job}/stop",
+        "Takes a savepoint and ends the job with it.",
+        Object("request-id:string"),
+        || post(savepoints::stop),
+    ),
+    act(
+        Method::PUT,
+        "/jobs/{job}/stop",
+        "Takes a savepoint and ends the job with it; for clients that cannot POST.",
+        Object("request-id:string"),
+        || put(savepoints::stop),
+    ),
+    act(
+        Method::POST,
+        "/savepoint-disposal",
+        "Removes a savepoint.",
+        Object("request-id:string"),
+        || post(savepoints::dispose),
+    ),
+    act(
+        Method::PUT,
+        "/savepoint-disposal",
+        "Removes a savepoint; for clients that cannot POST.",
+        Object("request-id:string"),
+        || put(savepoints::dispose),
+    ),
+    look(
+        "/savepoint-disposal/{request}",
+        "What became of the removal of a savepoint.",
+        Object("status:object operation:object?"),
+        || get(savepoints::disposed),
     ),
     look("/jobs/{job}/metrics", "A job's metrics.", METRICS, || {
         get(handlers::job_metrics)

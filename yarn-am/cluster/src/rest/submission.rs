@@ -99,7 +99,7 @@ fn takes_jobs(api: &Api) -> Result<(), Failure> {
 }
 
 /// The whole of a body that is small enough and arrives in time.
-async fn read(body: Body, most: usize) -> Result<Bytes, Failure> {
+pub(super) async fn read(body: Body, most: usize) -> Result<Bytes, Failure> {
     // A length that is told is judged before a byte is read.
     let told = axum::body::HttpBody::size_hint(&body).lower();
     let too_large = || Failure {

@@ -6,7 +6,7 @@ use axum::extract::ConnectInfo;
 use axum::http::{Method, header};
 use futures::StreamExt;
 use serde_json::Value;
-use spindle_common::checkpoint::{CheckpointId, SubtaskCheckpointStats};
+use spindle_common::checkpoint::{CheckpointId, SnapshotKind, SubtaskCheckpointStats};
 use spindle_common::execution::{ExecutionState, FailureCause, FailureClass, JobStatus};
 use spindle_common::gateway::TaskMetricsSnapshot;
 use spindle_common::id::{ExecutionAttemptId, JobId, JobVertexId, NodeName, ResourceId};
@@ -118,6 +118,7 @@ fn checkpoints() -> CheckpointsView {
     };
     let complete = Arc::new(CheckpointView {
         id: CheckpointId(7),
+        kind: SnapshotKind::Checkpoint,
         status: CheckpointStatus::Completed,
         triggered: at(4000),
         latest_acknowledgement: Some(at(4100)),
@@ -150,6 +151,7 @@ fn checkpoints() -> CheckpointsView {
             failed: 1,
         },
         latest_completed: Some(Arc::clone(&complete)),
+        latest_savepoint: None,
         latest_failed: Some(Arc::clone(&failed)),
         restored: None,
         history: [failed, complete].into(),
@@ -285,6 +287,7 @@ fn config(accepts_jobs: bool) -> RestConfig {
         accepts_jobs,
         log_directory: None,
         configuration: Vec::new(),
+        snapshots: None,
     }
 }
 

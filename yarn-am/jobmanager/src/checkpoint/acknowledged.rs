@@ -67,7 +67,7 @@ impl AcknowledgedCheckpoint {
         Arc::new(SnapshotMetadata {
             job,
             checkpoint: self.head.id,
-            kind: SnapshotKind::Checkpoint,
+            kind: self.head.kind,
             timestamp_ms,
             operators: self.operators.clone(),
         })
@@ -83,6 +83,31 @@ pub(crate) struct CompletedCheckpoint {
 }
 
 impl CompletedCheckpoint {
+    /// A checkpoint in another directory that has the same state, in the same files.
+    pub(crate) fn anchor(&self, directory: String) -> Self {
+        let mut metadata = SnapshotMetadata::clone(&self.metadata);
+        metadata.kind = SnapshotKind::Checkpoint;
+        let operators = metadata.operators.iter_mut();
+        let states = operators.flat_map(|operator| &mut operator.states);
+        for chunk in states.flat_map(|state| &mut state.chunks) {
+            if let StateHandle::File(range) = &mut chunk.content
+                && !range.path.contains('/')
+            {
+                range.path = format!("{}/{}", self.directory, range.path);
+            }
+        }
+        Self {
+            id: self.id,
+            directory,
+            metadata: Arc::new(metadata),
+        }
+    }
+
+    /// Whether it is the job's own, which removes it when it is not needed any more.
+    pub(crate) fn is_own(&self) -> bool {
+        self.metadata.kind == SnapshotKind::Checkpoint
+    }
+
     /// Whether it refers to a file in the directory of another.
     pub(crate) fn refers_to(&self, directory: &str) -> bool {
         let operators = self.metadata.operators.iter();

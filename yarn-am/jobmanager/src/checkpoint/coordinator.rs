@@ -1,14 +1,16 @@
 //! The machine: triggers, collects, persists, tells, discards.
 
 mod ends;
+mod origin;
+mod savepoints;
 mod storage;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use spindle_common::checkpoint::{CheckpointBarrier, CheckpointId, SnapshotKind};
-use spindle_common::config::CheckpointConfig;
+use spindle_common::checkpoint::{CheckpointBarrier, CheckpointId};
+use spindle_common::config::{CheckpointConfig, SavepointConfig};
 use spindle_common::execution::{FailureCause, JobStatus};
 use spindle_common::gateway::{TaskCheckpoint, TaskCheckpointOutcome, ToTaskExecutor};
 use spindle_common::id::{ExecutionAttemptId, JobId, ResourceId};
@@ -18,9 +20,10 @@ use spindle_common::time::MonoTime;
 use super::acknowledged::{AcknowledgedCheckpoint, CompletedCheckpoint};
 use super::pending::{Acknowledged, Acknowledgement, Head, PendingCheckpoint, Preparing};
 use super::restore::RestorePlan;
-use super::stats::{CheckpointStats, CheckpointsView, TriggerView};
+use super::stats::{CheckpointStats, CheckpointsView};
 use crate::machine::{Machine, Outbox};
-use crate::message::{CheckpointEffect, CheckpointEvent, Transition};
+use crate::message::{CheckpointEffect, CheckpointEvent, SavepointRequest, Transition};
+use savepoints::savepoint_kind;
 
 /// After how long the removal of what must not stay is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -29,6 +32,7 @@ const RETRY: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CheckpointSettings {
     pub(crate) config: CheckpointConfig,
+    pub(crate) savepoints: SavepointConfig,
     /// The job's own directory, as a URI.
     pub(crate) directory: String,
     /// What the calendar said at [`MonoTime::ZERO`], in milliseconds since the epoch.
@@ -69,6 +73,8 @@ pub(crate) enum CoordinatorEffect {
         to: ResourceId,
         message: Box<ToTaskExecutor>,
     },
+    /// There is a savepoint, whose prepared output is not the job's alone.
+    KeepStaging,
     /// Too many checkpoints failed.
     FailJob(FailureCause),
     Transition(Transition),
@@ -114,6 +120,8 @@ struct Persisting {
     head: Head,
     tasks: Vec<ExecutionAttemptId>,
     completed: CompletedCheckpoint,
+    /// Of a savepoint that is durable and that the job stops with: the checkpoint by which the job itself finds it, being written.
+    anchor: Option<CompletedCheckpoint>,
 }
 
 /// A checkpoint that may be complete for all that is known, and must not be.
@@ -124,11 +132,13 @@ struct Condemned {
     retry: Option<MonoTime>,
 }
 
-/// Whether it is known what an earlier attempt of the JobManager left.
+/// Whether it is known what the job begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Discovery {
-    /// It will be asked for at this time; nothing while the answer is awaited.
+    /// What an earlier attempt of the JobManager left will be asked for at this time; nothing while the answer is awaited.
     Wanted(Option<MonoTime>),
+    /// The same of the snapshot that the job is to begin with if an attempt before left nothing.
+    Loading(Option<MonoTime>),
     Done,
 }
 
@@ -147,15 +157,36 @@ pub(crate) struct CheckpointCoordinator {
     /// Those that others still need files of.
     subsumed: Vec<CompletedCheckpoint>,
     condemned: BTreeMap<CheckpointId, Condemned>,
-    /// What the tasks began with at their newest start.
-    restored: Option<CheckpointId>,
+    /// The snapshot that the job was started with, until it has enough of its own.
+    origin: Option<CompletedCheckpoint>,
+    /// Directory of what the tasks began with at their newest start.
+    restored: Option<String>,
     /// Those that failed while their directory was being made.
     abandoned: BTreeSet<CheckpointId>,
     /// Requests that wait for their turn.
-    requests: VecDeque<u64>,
+    requests: VecDeque<Request>,
+    /// The savepoint that tasks are ending with.
+    stopping: Option<Stopping>,
+    /// Whether something is left from which the job's output may be completed one day.
+    leaves_snapshots: bool,
     failures_in_row: u32,
     last_end: Option<MonoTime>,
     stats: CheckpointStats,
+}
+
+/// Somebody who waits for a checkpoint or savepoint.
+#[derive(Debug)]
+struct Request {
+    number: u64,
+    savepoint: Option<SavepointRequest>,
+}
+
+/// A complete savepoint with which the job is to be over.
+#[derive(Debug)]
+struct Stopping {
+    id: CheckpointId,
+    directory: String,
+    request: Option<u64>,
 }
 
 type Out<'a, 'b> = &'a mut Outbox<'b, CoordinatorEffect>;
@@ -174,13 +205,21 @@ impl CheckpointCoordinator {
             completed: VecDeque::new(),
             subsumed: Vec::new(),
             condemned: BTreeMap::new(),
+            origin: None,
             restored: None,
+            stopping: None,
+            leaves_snapshots: false,
             abandoned: BTreeSet::new(),
             requests: VecDeque::new(),
             failures_in_row: 0,
             last_end: None,
             stats,
         }
+    }
+
+    /// Of a job that is over: whether something is left from which its output may be completed one day.
+    pub(crate) const fn leaves_snapshots(&self) -> bool {
+        self.leaves_snapshots
     }
 
     /// What can be seen of it.
@@ -204,17 +243,23 @@ impl CheckpointCoordinator {
     /// # Errors
     /// If it does not fit the job.
     pub(crate) fn restore(&self) -> Result<Option<RestorePlan<'_>>, String> {
-        let newest = self.completed.back();
-        newest
-            .map(|newest| RestorePlan::new(newest, &self.graph, false))
-            .transpose()
+        match (self.completed.back(), &self.origin) {
+            (Some(newest), _) => RestorePlan::new(newest, &self.graph, false).map(Some),
+            (None, Some(origin)) => {
+                let recovery = self.settings.savepoints.recovery.as_ref();
+                let allowed = recovery.is_some_and(|recovery| recovery.ignore_unclaimed_state);
+                RestorePlan::new(origin, &self.graph, allowed).map(Some)
+            }
+            (None, None) => Ok(None),
+        }
     }
 
     /// The tasks were sent with what [`Self::restore`] says.
     pub(crate) fn restored(&mut self, now: MonoTime) {
-        self.restored = self.completed.back().map(|newest| newest.id);
-        if let Some(newest) = self.completed.back() {
-            self.stats.restored(now, newest.id, &newest.directory);
+        let newest = self.completed.back().or(self.origin.as_ref());
+        self.restored = newest.map(|newest| newest.directory.clone());
+        if let Some(newest) = newest {
+            self.stats.restored(now, newest);
         }
     }
 
@@ -222,13 +267,16 @@ impl CheckpointCoordinator {
     /// it. That several tasks find it does no harm.
     pub(crate) fn fall_back(&mut self, why: &str, out: Out<'_, '_>) -> bool {
         let damaged = self.restored.take();
-        let newest = self.completed.back().map(|newest| newest.id);
-        if let Some(damaged) = damaged.filter(|_| newest == damaged) {
-            self.completed.pop_back();
+        let newest = self.completed.back().or(self.origin.as_ref());
+        let damaged = newest.filter(|newest| Some(&newest.directory) == damaged.as_ref());
+        if let Some(id) = damaged.map(|damaged| damaged.id) {
+            if self.completed.pop_back().is_none() {
+                self.origin = None;
+            }
             let what = format!("is damaged and passed over: {why}");
-            out.push(self.transition(Some(damaged), what));
+            out.push(self.transition(Some(id), what));
         }
-        !self.completed.is_empty()
+        !self.completed.is_empty() || self.origin.is_some()
     }
 
     fn tasks_run(&mut self, now: MonoTime, tasks: Vec<Participant>) {
@@ -274,7 +322,8 @@ impl CheckpointCoordinator {
         };
         // Barriers leave in the order of their numbers, so directories are made one after the other.
         let preparing = |pending: &Pending| matches!(pending, Pending::Preparing(_));
-        if self.pending.len() >= self.settings.config.max_concurrent as usize
+        if self.stops()
+            || self.pending.len() >= self.settings.config.max_concurrent as usize
             || self.pending.values().any(preparing)
         {
             return None;
@@ -294,18 +343,26 @@ impl CheckpointCoordinator {
                 return;
             };
             let request = self.requests.pop_front();
+            let (request, savepoint) = match request {
+                Some(Request { number, savepoint }) => (Some(number), savepoint),
+                None => (None, None),
+            };
             let interval = self.settings.config.interval;
             *next = interval.map(|interval| now + interval);
             let id = self.next_id;
             self.next_id = CheckpointId(id.0 + 1);
             let head = Head {
                 id,
+                kind: savepoint_kind(savepoint.as_ref()),
                 triggered: now,
                 deadline: now + self.settings.config.timeout,
                 request,
             };
             self.stats.begun(&head, tasks.len());
-            let directory = format!("{}/chk-{id}", self.settings.directory);
+            let directory = match savepoint {
+                Some(savepoint) => self.savepoint_directory(&savepoint),
+                None => format!("{}/chk-{id}", self.settings.directory),
+            };
             self.pending
                 .insert(id, Pending::Preparing(Preparing { head }));
             out.push(CoordinatorEffect::Storage(CheckpointEffect::Prepare {
@@ -332,7 +389,7 @@ impl CheckpointCoordinator {
         let barrier = CheckpointBarrier {
             id,
             timestamp_ms: self.calendar(preparing.head.triggered),
-            kind: SnapshotKind::Checkpoint,
+            kind: preparing.head.kind,
             directory: directory.as_str().into(),
         };
         for source in tasks.iter().filter(|task| task.is_source) {
@@ -418,33 +475,6 @@ impl CheckpointCoordinator {
         }
     }
 
-    /// Somebody wants a checkpoint.
-    fn requested(&mut self, request: u64) {
-        let refusal = match &self.phase {
-            Phase::Triggering { .. } => None,
-            Phase::Waiting => Some("not all tasks of the job run"),
-            Phase::Ending { .. } => Some("the job is ending: some of its tasks are done"),
-            Phase::Over => Some("the job is over"),
-        };
-        match refusal {
-            None => {
-                self.requests.push_back(request);
-                self.stats.answer(request, TriggerView::Waiting);
-            }
-            Some(why) => {
-                let why = format!("no checkpoint can be taken: {why}");
-                self.stats.answer(request, TriggerView::Failed(why));
-            }
-        }
-    }
-
-    fn refuse_requests(&mut self, why: &str) {
-        for request in std::mem::take(&mut self.requests) {
-            let why = format!("no checkpoint can be taken: {why}");
-            self.stats.answer(request, TriggerView::Failed(why));
-        }
-    }
-
     fn tick(&mut self, now: MonoTime, out: Out<'_, '_>) {
         let late = |head: &Head| head.deadline <= now;
         let expired = self.pending_where(|pending| match pending {
@@ -457,8 +487,10 @@ impl CheckpointCoordinator {
             let why = self.why_late(id);
             self.fail(now, id, &why, true, out);
         }
-        if matches!(self.discovery, Discovery::Wanted(Some(at)) if at <= now) {
-            self.discover(out);
+        match self.discovery {
+            Discovery::Wanted(Some(at)) if at <= now => self.discover(out),
+            Discovery::Loading(Some(at)) if at <= now => self.load(out),
+            Discovery::Wanted(_) | Discovery::Loading(_) | Discovery::Done => {}
         }
         for (&id, condemned) in &mut self.condemned {
             if condemned.retry.take_if(|at| *at <= now).is_some() {
@@ -517,6 +549,8 @@ impl Machine for CheckpointCoordinator {
             CheckpointInput::Start => {
                 if self.settings.discover {
                     self.discover(out);
+                } else {
+                    self.load(out);
                 }
             }
             CheckpointInput::TasksRun(tasks) => self.tasks_run(now, tasks),
@@ -539,7 +573,7 @@ impl Machine for CheckpointCoordinator {
         });
         let retries = self.condemned.values().filter_map(|c| c.retry);
         let discovery = match self.discovery {
-            Discovery::Wanted(at) => at,
+            Discovery::Wanted(at) | Discovery::Loading(at) => at,
             Discovery::Done => None,
         };
         let due = self.due().into_iter().chain(discovery);

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use spindle_common::checkpoint::{CheckpointId, SubtaskCheckpointStats, SubtaskSnapshot};
+use spindle_common::checkpoint::{
+    CheckpointId, SnapshotKind, SubtaskCheckpointStats, SubtaskSnapshot,
+};
 use spindle_common::id::ExecutionAttemptId;
 use spindle_common::job_graph::JobGraph;
 use spindle_common::time::MonoTime;
@@ -13,6 +15,7 @@ use super::acknowledged::AcknowledgedCheckpoint;
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     pub(crate) id: CheckpointId,
+    pub(crate) kind: SnapshotKind,
     pub(crate) triggered: MonoTime,
     /// When it has taken too long.
     pub(crate) deadline: MonoTime,

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use spindle_common::checkpoint::{CheckpointId, SubtaskCheckpointStats};
+use spindle_common::checkpoint::{CheckpointId, SnapshotKind, SubtaskCheckpointStats};
 use spindle_common::config::{CheckpointConfig, CheckpointRetention};
 use spindle_common::id::JobVertexId;
 use spindle_common::job_graph::JobGraph;
 use spindle_common::time::MonoTime;
 
+use super::acknowledged::CompletedCheckpoint;
 use super::pending::{Acknowledgements, Head};
 
 /// Checkpoints that are over and still shown. Flink: `web.checkpoints.history`.
@@ -23,8 +24,10 @@ const TRIGGERS: usize = 100;
 pub struct CheckpointsView {
     /// How many there were.
     pub counts: CheckpointCounts,
-    /// The newest that is complete.
+    /// The newest checkpoint that is complete.
     pub latest_completed: Option<Arc<CheckpointView>>,
+    /// The newest savepoint that is complete.
+    pub latest_savepoint: Option<Arc<CheckpointView>>,
     /// The newest that failed.
     pub latest_failed: Option<Arc<CheckpointView>>,
     /// What the tasks began with at their newest start, if it was a snapshot.
@@ -89,6 +92,8 @@ pub enum CheckpointStatus {
 pub struct CheckpointView {
     /// Which.
     pub id: CheckpointId,
+    /// What it is for.
+    pub kind: SnapshotKind,
     /// How it stands.
     pub status: CheckpointStatus,
     /// When it was begun.
@@ -133,6 +138,8 @@ pub struct RestoredView {
     pub at: MonoTime,
     /// Where it is.
     pub directory: String,
+    /// Whether it is a savepoint.
+    pub is_savepoint: bool,
 }
 
 /// What became of a checkpoint that somebody asked for.
@@ -142,7 +149,14 @@ pub enum TriggerView {
     Waiting,
     /// It is under way.
     InProgress(CheckpointId),
-    /// It is complete.
+    /// The savepoint is complete, and the job is ending.
+    Stopping {
+        /// Which.
+        id: CheckpointId,
+        /// Where it is.
+        directory: String,
+    },
+    /// It is complete, and if the job was to stop with it, that is over.
     Completed {
         /// Which.
         id: CheckpointId,
@@ -191,6 +205,7 @@ impl CheckpointStats {
         view.counts.in_progress += 1;
         view.history.push_front(Arc::new(CheckpointView {
             id: head.id,
+            kind: head.kind,
             status: CheckpointStatus::InProgress,
             triggered: head.triggered,
             latest_acknowledgement: None,
@@ -216,7 +231,11 @@ impl CheckpointStats {
 
     fn change(&mut self, id: CheckpointId, change: impl Fn(&mut CheckpointView)) {
         let view = Arc::make_mut(&mut self.view);
-        let latest = [&mut view.latest_completed, &mut view.latest_failed];
+        let latest = [
+            &mut view.latest_completed,
+            &mut view.latest_savepoint,
+            &mut view.latest_failed,
+        ];
         let shown = view.history.iter_mut();
         for one in shown.chain(latest.into_iter().flatten()) {
             if one.id == id {
@@ -265,7 +284,11 @@ impl CheckpointStats {
 
     pub(super) fn completed(&mut self, now: MonoTime, head: &Head, directory: &str) {
         self.end(now, head.id, CheckpointStatus::Completed, None);
-        if let Some(request) = head.request {
+        let stops = match head.kind {
+            SnapshotKind::Checkpoint | SnapshotKind::Savepoint => false,
+            SnapshotKind::StopWithSavepoint | SnapshotKind::Drain => true,
+        };
+        if let Some(request) = head.request.filter(|_| !stops) {
             let (id, directory) = (head.id, directory.to_owned());
             self.answer(request, TriggerView::Completed { id, directory });
         }
@@ -274,7 +297,13 @@ impl CheckpointStats {
     pub(super) fn failed(&mut self, now: MonoTime, head: &Head, reason: &str) {
         self.end(now, head.id, CheckpointStatus::Failed, Some(reason));
         if let Some(request) = head.request {
-            let why = format!("checkpoint {} failed: {reason}", head.id);
+            let what = match head.kind {
+                SnapshotKind::Checkpoint => "checkpoint",
+                SnapshotKind::Savepoint | SnapshotKind::StopWithSavepoint | SnapshotKind::Drain => {
+                    "savepoint"
+                }
+            };
+            let why = format!("{what} {} failed: {reason}", head.id);
             self.answer(request, TriggerView::Failed(why));
         }
     }
@@ -297,7 +326,12 @@ impl CheckpointStats {
         match status {
             CheckpointStatus::Completed => {
                 view.counts.completed += 1;
-                view.latest_completed = ended;
+                let is_savepoint = |c: &Arc<CheckpointView>| c.kind != SnapshotKind::Checkpoint;
+                if ended.as_ref().is_some_and(is_savepoint) {
+                    view.latest_savepoint = ended;
+                } else {
+                    view.latest_completed = ended;
+                }
             }
             CheckpointStatus::Failed => {
                 view.counts.failed += 1;
@@ -311,13 +345,14 @@ impl CheckpointStats {
         self.change(id, |c| c.discarded = true);
     }
 
-    pub(super) fn restored(&mut self, now: MonoTime, id: CheckpointId, directory: &str) {
+    pub(super) fn restored(&mut self, now: MonoTime, from: &CompletedCheckpoint) {
         let view = Arc::make_mut(&mut self.view);
         view.counts.restored += 1;
         view.restored = Some(RestoredView {
-            id,
+            id: from.id,
             at: now,
-            directory: directory.to_owned(),
+            directory: from.directory.clone(),
+            is_savepoint: !from.is_own(),
         });
     }
 

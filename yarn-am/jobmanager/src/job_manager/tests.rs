@@ -18,6 +18,7 @@ macro_rules! story {
 mod checkpoints;
 mod cluster;
 mod groups;
+mod savepoints;
 mod script;
 mod sessions;
 

@@ -169,6 +169,7 @@ fn of_coordinator(effect: CoordinatorEffect) -> JobMasterEffect {
     match effect {
         CoordinatorEffect::Storage(effect) => JobMasterEffect::Checkpoint(effect),
         CoordinatorEffect::Send { to, message } => JobMasterEffect::Send { to, message },
+        CoordinatorEffect::KeepStaging => JobMasterEffect::KeepStaging,
         CoordinatorEffect::FailJob(cause) => JobMasterEffect::FailJob(cause),
         CoordinatorEffect::Transition(transition) => JobMasterEffect::Transition(transition),
     }

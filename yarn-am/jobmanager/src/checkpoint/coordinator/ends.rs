@@ -1,6 +1,6 @@
 //! How checkpoints end: complete, failed, subsumed, or with the job.
 
-use spindle_common::checkpoint::CheckpointId;
+use spindle_common::checkpoint::{CheckpointId, SnapshotKind};
 use spindle_common::config::CheckpointRetention;
 use spindle_common::execution::{FailureCause, FailureClass, JobStatus};
 use spindle_common::gateway::ToTaskExecutor;
@@ -8,9 +8,11 @@ use spindle_common::id::ExecutionAttemptId;
 use spindle_common::time::MonoTime;
 
 use super::{
-    CheckpointCoordinator, Condemned, CoordinatorEffect, Out, Participant, Pending, Phase,
+    CheckpointCoordinator, Condemned, CoordinatorEffect, Out, Participant, Pending, Persisting,
+    Phase, Stopping,
 };
 use crate::checkpoint::acknowledged::{CompletedCheckpoint, refer_to};
+use crate::checkpoint::coordinator::savepoints::stops;
 use crate::checkpoint::pending::Head;
 use crate::message::{CheckpointEffect, Transition};
 
@@ -26,12 +28,36 @@ impl CheckpointCoordinator {
                 return;
             }
         };
+        if stops(persisting.head.kind) && persisting.anchor.is_none() {
+            self.anchor(persisting, out);
+            return;
+        }
         self.failures_in_row = 0;
         self.last_end = Some(now);
         let directory = &persisting.completed.directory;
         self.stats.completed(now, &persisting.head, directory);
         out.push(self.transition(Some(id), "complete".to_owned()));
-        self.completed.push_back(persisting.completed);
+        match persisting.head.kind {
+            SnapshotKind::Checkpoint => self.completed.push_back(persisting.completed),
+            // The job never goes back to it, so what it prepared waits for the next checkpoint. Flink: `CheckpointProperties.isSavepoint`.
+            SnapshotKind::Savepoint => {
+                self.leaves_snapshots = true;
+                out.push(CoordinatorEffect::KeepStaging);
+                self.persist_next(out);
+                return;
+            }
+            // What it prepared is committed now: a task that fails yet has to begin with nothing older.
+            SnapshotKind::StopWithSavepoint | SnapshotKind::Drain => {
+                let stopping = Stopping {
+                    id,
+                    directory: directory.clone(),
+                    request: persisting.head.request,
+                };
+                self.leaves_snapshots = true;
+                self.completed.extend(persisting.anchor);
+                self.stopping(stopping, out);
+            }
+        }
         for task in self.tasks_of(&persisting.tasks) {
             let message = ToTaskExecutor::CheckpointComplete {
                 job: self.job,
@@ -59,6 +85,7 @@ impl CheckpointCoordinator {
             self.subsumed.extend(self.completed.pop_front());
         }
         self.discard_subsumed(out);
+        self.let_go_of_origin(out);
     }
 
     /// It could not be made complete, or nobody knows.
@@ -70,12 +97,25 @@ impl CheckpointCoordinator {
         out: Out<'_, '_>,
     ) {
         if let Some(Pending::Persisting(persisting)) = self.pending.get(&id) {
-            let condemned = Condemned {
-                directory: persisting.completed.directory.clone(),
-                retry: None,
+            // Of a savepoint nobody takes note, though it may be complete: unless the job itself could find it.
+            let (own, why) = match &persisting.anchor {
+                Some(anchor) => {
+                    let savepoint = &persisting.completed.directory;
+                    let why = format!(
+                        "{savepoint} is complete, but could not be noted among the job's own checkpoints: {reason}"
+                    );
+                    (Some(anchor), why)
+                }
+                None => {
+                    let why = format!("its metadata could not be written: {reason}");
+                    (Some(&persisting.completed).filter(|it| it.is_own()), why)
+                }
             };
-            self.condemned.insert(id, condemned);
-            let why = format!("its metadata could not be written: {reason}");
+            if let Some(own) = own {
+                let directory = own.directory.clone();
+                let retry = None;
+                self.condemned.insert(id, Condemned { directory, retry });
+            }
             self.fail(now, id, &why, true, out);
         }
     }
@@ -89,8 +129,10 @@ impl CheckpointCoordinator {
         counts: bool,
         out: Out<'_, '_>,
     ) {
+        let pending = self.pending.get(&id);
+        let own = pending.is_some_and(|p| p.head().kind == SnapshotKind::Checkpoint);
         self.give_up(now, id, why, out);
-        if counts {
+        if counts && own {
             self.count_failure(id, why, out);
         }
         self.persist_next(out);
@@ -113,9 +155,12 @@ impl CheckpointCoordinator {
                 (pending.head, Some(pending.directory))
             }
             Pending::Ready(whole) => (whole.head, Some(whole.directory)),
-            Pending::Persisting(persisting) => {
-                (persisting.head, Some(persisting.completed.directory))
-            }
+            Pending::Persisting(Persisting {
+                head,
+                completed,
+                anchor,
+                ..
+            }) => (head, Some(anchor.unwrap_or(completed).directory)),
         };
         self.last_end = Some(now);
         self.stats.failed(now, &head, why);
@@ -195,7 +240,7 @@ impl CheckpointCoordinator {
         }
     }
 
-    fn is_needed(&self, one: &CompletedCheckpoint) -> bool {
+    pub(super) fn is_needed(&self, one: &CompletedCheckpoint) -> bool {
         let directory = &one.directory;
         let kept = self.completed.iter().any(|kept| kept.refers_to(directory));
         kept || self.pending.values().any(|pending| match pending {
@@ -217,6 +262,9 @@ impl CheckpointCoordinator {
         self.phase = Phase::Waiting;
         self.failures_in_row = 0;
         self.refuse_requests(why);
+        if let Some(stopping) = self.stopping.take() {
+            self.not_stopped(&stopping, out);
+        }
         let unwritten = |pending: &Pending| !matches!(pending, Pending::Persisting(_));
         for id in self.pending_where(unwritten) {
             self.give_up(now, id, why, out);
@@ -224,6 +272,9 @@ impl CheckpointCoordinator {
     }
 
     pub(super) fn job_over(&mut self, now: MonoTime, status: JobStatus, out: Out<'_, '_>) {
+        if status == JobStatus::Finished {
+            self.stopped();
+        }
         self.tasks_stop(now, "the job is over", out);
         self.phase = Phase::Over;
         let kept = match self.settings.config.retention {
@@ -231,6 +282,12 @@ impl CheckpointCoordinator {
             CheckpointRetention::DeleteOnCancellation => status == JobStatus::Failed,
             CheckpointRetention::None => false,
         };
+        // What it was to begin with may have promised output that it has not committed.
+        let untouched = self.settings.savepoints.recovery.is_some() && self.completed.is_empty();
+        self.leaves_snapshots |= untouched || kept && !self.completed.is_empty();
+        if !kept {
+            self.remove_origin(out);
+        }
         let used = self.next_id != self.settings.first_id || !self.completed.is_empty();
         if used && (!kept || self.completed.is_empty()) {
             let directory = self.settings.directory.clone();

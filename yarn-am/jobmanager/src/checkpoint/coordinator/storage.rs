@@ -40,6 +40,7 @@ impl CheckpointCoordinator {
                     head: whole.head,
                     tasks: whole.tasks,
                     completed,
+                    anchor: None,
                 };
                 self.pending.insert(id, Pending::Persisting(persisting));
             }
@@ -49,7 +50,14 @@ impl CheckpointCoordinator {
 
     pub(super) fn event(&mut self, now: MonoTime, event: CheckpointEvent, out: Out<'_, '_>) {
         match event {
-            CheckpointEvent::Trigger { request } => self.requested(request),
+            CheckpointEvent::Trigger { request, savepoint } => self.requested(request, savepoint),
+            CheckpointEvent::Loaded {
+                directory,
+                metadata,
+            } => self.loaded(directory, metadata, out),
+            CheckpointEvent::LoadFailed { reason, lost } => {
+                self.not_loaded(now, &reason, lost, out);
+            }
             CheckpointEvent::Prepared { id, directory } => {
                 self.prepared(id, directory, out);
             }
@@ -66,7 +74,7 @@ impl CheckpointCoordinator {
             }
             CheckpointEvent::Discovered { observed } => self.discovered(&observed, out),
             CheckpointEvent::DiscoverFailed { reason } => {
-                if self.discovery != Discovery::Done {
+                if matches!(self.discovery, Discovery::Wanted(_)) {
                     self.discovery = Discovery::Wanted(Some(now + RETRY));
                     let what = format!("cannot look for checkpoints, tries again: {reason}");
                     out.push(self.transition(None, what));
@@ -97,7 +105,7 @@ impl CheckpointCoordinator {
 
     /// What an earlier attempt left is seen: the job starts from the newest that is whole.
     pub(super) fn discovered(&mut self, observed: &Observed, out: Out<'_, '_>) {
-        if self.discovery == Discovery::Done {
+        if !matches!(self.discovery, Discovery::Wanted(_)) {
             return;
         }
         self.discovery = Discovery::Done;
@@ -115,6 +123,9 @@ impl CheckpointCoordinator {
             out.push(self.transition(Some(newest.id), what));
         }
         self.completed = resolution.complete;
+        if self.completed.is_empty() {
+            self.load(out);
+        }
         self.let_go_of_old(out);
     }
 }

@@ -13,7 +13,7 @@ use crate::config::JobManagerConfig;
 const STORIES: &str = "stories";
 
 /// One every second, of which one may fail.
-fn each_second() -> JobManagerConfig {
+pub(super) fn each_second() -> JobManagerConfig {
     let config = per_job();
     JobManagerConfig {
         checkpoints: CheckpointConfig {
@@ -41,7 +41,7 @@ fn with(change: impl FnOnce(&mut CheckpointConfig)) -> JobManagerConfig {
     config
 }
 
-fn running_then(story: &str) -> String {
+pub(super) fn running_then(story: &str) -> String {
     format!(
         "
         quietly
@@ -58,7 +58,7 @@ fn running_then(story: &str) -> String {
 }
 
 /// The tasks of the next attempt run.
-const AGAIN: &str = "
+pub(super) const AGAIN: &str = "
     quietly
     all Initializing
     all Running

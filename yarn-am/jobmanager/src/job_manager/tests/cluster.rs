@@ -28,7 +28,7 @@ use crate::message::{
     ResourceEffect, ResourceEvent,
 };
 use crate::resource_manager::Sizes;
-use chance::{Action, Sink, benign, checkpoint_config, checkpointing, config, fault};
+use chance::{Action, Sink, benign, checkpoint_config, checkpointing, config, fault, savepoint};
 use checkpoints::{Checkpoints, Storage};
 use executor::Executor;
 use observer::Observer;
@@ -170,6 +170,7 @@ impl Cluster {
             Effect::Resource(ResourceEffect::Release { .. })
             | Effect::Checkpoint { .. }
             | Effect::RemoveStaging { .. }
+            | Effect::KeepStaging { .. }
             | Effect::Transition(_)
             | Effect::Terminate { .. } => {}
         }
@@ -368,7 +369,10 @@ impl Cluster {
                 self.next += 1;
                 self.input(Input::Checkpoint {
                     job: job(1 + (n % usize::from(self.jobs)) as u8),
-                    event: CheckpointEvent::Trigger { request: self.next },
+                    event: CheckpointEvent::Trigger {
+                        request: self.next,
+                        savepoint: savepoint(n, self.next),
+                    },
                 });
             }
             Action::Wait(millis) => self.wait(Duration::from_millis(millis)),

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use spindle_common::checkpoint::metadata::SnapshotMetadata;
+use spindle_common::checkpoint::metadata::{OperatorMetadata, SnapshotMetadata};
 use spindle_common::checkpoint::{
     CheckpointId, Distribution, OperatorSnapshot, SnapshotKind, StateChunk, StateHandle,
     StateSnapshot, SubtaskCheckpointStats, SubtaskSnapshot,
@@ -31,6 +31,7 @@ use crate::job_manager::JobManager;
 use crate::machine::{Machine, Outbox};
 use crate::message::{
     CheckpointEvent, ConnectionId, Container, Effect, Input, ResourceEffect, ResourceEvent,
+    SavepointRequest,
 };
 
 /// Plays a story and answers it with the effects below each line.
@@ -112,8 +113,10 @@ impl Script {
                         sink_of_its_own(&mut submission, Some(profile));
                     }
                     Some(("group", _)) => sink_of_its_own(&mut submission, None),
-                    Some((key, value)) => {
-                        submission.config = vec![(key.to_owned(), value.to_owned())];
+                    Some(_) => {
+                        let settings = after.split(' ').filter_map(|word| word.split_once('='));
+                        let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+                        submission.config = settings.map(owned).collect();
                     }
                     None => {}
                 }
@@ -229,7 +232,10 @@ impl Script {
             }
             "prepared" => checkpoint_event(CheckpointEvent::Prepared {
                 id: number(first),
-                directory: format!("hdfs://nn/cp/{}/chk-{first}", job(1)),
+                directory: match after {
+                    "" => format!("hdfs://nn/cp/{}/chk-{first}", job(1)),
+                    directory => directory.to_owned(),
+                },
             }),
             "notprepared" => checkpoint_event(CheckpointEvent::PrepareFailed {
                 id: number(first),
@@ -256,6 +262,15 @@ impl Script {
             }),
             "trigger" => checkpoint_event(CheckpointEvent::Trigger {
                 request: first.parse().unwrap(),
+                savepoint: savepoint_request(after),
+            }),
+            "loaded" => checkpoint_event(CheckpointEvent::Loaded {
+                directory: first.to_owned(),
+                metadata: loaded(after),
+            }),
+            "notloaded" | "nosnapshot" => checkpoint_event(CheckpointEvent::LoadFailed {
+                reason: rest.to_owned(),
+                lost: command == "nosnapshot",
             }),
             // From whom, which task, which checkpoint, and what is in its one state.
             "ack" | "decline" => {
@@ -315,6 +330,10 @@ impl Script {
             "released" => Input::ClientReleased,
             "wait" => {
                 self.wait(first.parse().unwrap());
+                return;
+            }
+            "checkpoints" => {
+                self.checkpoints();
                 return;
             }
             "view" => {
@@ -485,6 +504,27 @@ impl Script {
     }
 }
 
+impl Script {
+    /// What became of what was asked for, and of all the rest.
+    fn checkpoints(&mut self) {
+        let view = self.manager.view();
+        let seen = view.jobs[&job(1)].checkpoints.clone().unwrap();
+        for (request, answer) in &seen.triggers {
+            self.print(&format!(
+                "    request {request}: {}",
+                readable(&format!("{answer:?}"))
+            ));
+        }
+        for one in &seen.history {
+            let failure = one.failure.as_deref().unwrap_or_default();
+            self.print(&format!(
+                "    {:?} {}: {:?} {failure}",
+                one.kind, one.id, one.status
+            ));
+        }
+    }
+}
+
 fn joins(last: &str, line: &str) -> bool {
     let kind = |text: &str| text.split_once(": ").map(|(kind, _)| kind.to_owned());
     line.starts_with("tasks ")
@@ -527,6 +567,49 @@ fn observed(text: &str) -> Observed {
         }
     }
     observed
+}
+
+/// What is asked for: nothing said is a checkpoint, else the kind and where.
+fn savepoint_request(words: &str) -> Option<SavepointRequest> {
+    let mut words = words.split(' ').filter(|word| !word.is_empty());
+    let kind = match words.next()? {
+        "stop" => SnapshotKind::StopWithSavepoint,
+        "drain" => SnapshotKind::Drain,
+        _ => SnapshotKind::Savepoint,
+    };
+    Some(SavepointRequest {
+        kind,
+        directory: words.next().map(str::to_owned),
+        suffix: "0123456789ab".to_owned(),
+    })
+}
+
+/// A savepoint of another job, number 17: each word is an operator's uid and what its one state holds, with a colon between.
+fn loaded(words: &str) -> Arc<SnapshotMetadata> {
+    let operators = words.split(' ').filter_map(|word| word.split_once(':'));
+    let operator = |(uid, content): (&str, &str)| OperatorMetadata {
+        uid: uid.to_owned(),
+        name: uid.to_owned(),
+        parallelism: 1,
+        max_parallelism: 128,
+        states: vec![StateSnapshot {
+            name: "state".to_owned(),
+            distribution: Distribution::Union,
+            schema: "text".to_owned(),
+            chunks: vec![StateChunk {
+                index: 0,
+                entries: 1,
+                content: StateHandle::Inline(content.as_bytes().to_vec()),
+            }],
+        }],
+    };
+    Arc::new(SnapshotMetadata {
+        job: job(9),
+        checkpoint: CheckpointId(17),
+        kind: SnapshotKind::Savepoint,
+        timestamp_ms: 0,
+        operators: operators.map(operator).collect(),
+    })
 }
 
 fn checkpoint_event(event: CheckpointEvent) -> Input {

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use spindle_common::checkpoint::SnapshotKind;
 use spindle_common::config::{CheckpointConfig, CheckpointRetention, RestartConfig};
 
 use crate::config::{ClusterMode, JobManagerConfig, ResourceLimits};
+use crate::message::SavepointRequest;
 
 /// What chance does next. The number picks one of those that it can happen to.
 #[derive(Debug, Clone, Copy)]
@@ -178,4 +180,19 @@ pub(super) fn config() -> impl Strategy<Value = JobManagerConfig> {
             }
         },
     )
+}
+
+/// What is asked for: mostly a checkpoint.
+pub(super) fn savepoint(n: usize, request: u64) -> Option<SavepointRequest> {
+    let kind = match n % 8 {
+        5 => SnapshotKind::Savepoint,
+        6 => SnapshotKind::StopWithSavepoint,
+        7 => SnapshotKind::Drain,
+        _ => return None,
+    };
+    Some(SavepointRequest {
+        kind,
+        directory: Some("hdfs:///savepoints".to_owned()),
+        suffix: format!("{request:012x}"),
+    })
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use spindle_common::checkpoint::metadata::SnapshotMetadata;
 use spindle_common::checkpoint::{
-    CheckpointId, Distribution, OperatorSnapshot, StateChunk, StateHandle, StateSnapshot,
-    SubtaskCheckpointStats, SubtaskSnapshot,
+    CheckpointId, Distribution, OperatorSnapshot, SnapshotKind, StateChunk, StateHandle,
+    StateSnapshot, SubtaskCheckpointStats, SubtaskSnapshot,
 };
 use spindle_common::config::CheckpointConfig;
 use spindle_common::execution::ExecutionState;
@@ -39,7 +39,11 @@ pub(super) struct Checkpoints {
     directories: BTreeSet<Id>,
     /// The metadata that is there.
     durable: BTreeMap<Id, Arc<SnapshotMetadata>>,
-    /// Of those, the ones that the JobManager knows of.
+    /// What each is for, as it was written last.
+    kinds: BTreeMap<Id, SnapshotKind>,
+    /// Savepoints that the JobManager knows of and that no job begins with.
+    savepoints: BTreeMap<JobId, BTreeSet<CheckpointId>>,
+    /// Checkpoints of those that are durable that the JobManager knows of.
     complete: BTreeMap<JobId, BTreeSet<CheckpointId>>,
     /// What tasks have said, as it was delivered while they ran.
     acknowledged: BTreeMap<Id, BTreeSet<ExecutionAttemptId>>,
@@ -130,7 +134,18 @@ impl Checkpoints {
                 CheckpointEvent::Prepared { id, directory }
             }
             CheckpointEffect::Prepare { id, .. } => CheckpointEvent::PrepareFailed { id, reason },
-            CheckpointEffect::PersistMetadata { id, metadata, .. } => {
+            CheckpointEffect::Load { .. } => unreachable!("no job begins with a savepoint"),
+            CheckpointEffect::PersistMetadata { id, metadata, .. }
+                if metadata.kind != SnapshotKind::Checkpoint =>
+            {
+                if tells {
+                    CheckpointEvent::MetadataPersisted { id }
+                } else {
+                    CheckpointEvent::MetadataFailed { id, reason }
+                }
+            }
+            CheckpointEffect::PersistMetadata { id, metadata, .. }
+            | CheckpointEffect::PersistAnchor { id, metadata, .. } => {
                 if does {
                     let attempts = self.acknowledged[&(job, id)]
                         .iter()
@@ -211,6 +226,7 @@ impl Checkpoints {
         self.last_end.clear();
         self.barriers.clear();
         self.complete.clear();
+        self.savepoints.clear();
         for (job, id) in self.durable.keys() {
             self.complete.entry(*job).or_default().insert(*id);
         }
@@ -227,8 +243,13 @@ impl Checkpoints {
             event: CheckpointEvent::MetadataPersisted { id },
         } = input
         {
-            let known = self.complete.entry(*job).or_default();
-            known.insert(*id);
+            // A savepoint that the job stops with is one of its own only when it has its second metadata.
+            let known = match self.kinds.get(&(*job, *id)) {
+                Some(SnapshotKind::Savepoint) => &mut self.savepoints,
+                Some(SnapshotKind::Checkpoint) => &mut self.complete,
+                Some(SnapshotKind::StopWithSavepoint | SnapshotKind::Drain) | None => return,
+            };
+            known.entry(*job).or_default().insert(*id);
         }
         if let Input::TaskExecutor {
             message: ToJobManager::TaskCheckpoint(done),
@@ -264,6 +285,7 @@ impl Checkpoints {
             Effect::Disconnect { .. }
             | Effect::Resource(_)
             | Effect::RemoveStaging { .. }
+            | Effect::KeepStaging { .. }
             | Effect::Transition(_)
             | Effect::Terminate { .. } => {}
         }
@@ -275,7 +297,9 @@ impl Checkpoints {
                 let before = self.begun.insert(job, *id);
                 assert!(before < Some(*id), "number {id} comes after {before:?}");
             }
-            CheckpointEffect::PersistMetadata { id, metadata, .. } => {
+            CheckpointEffect::PersistMetadata { id, metadata, .. }
+            | CheckpointEffect::PersistAnchor { id, metadata, .. } => {
+                self.kinds.insert((job, *id), metadata.kind);
                 self.count("metadata is what its tasks acknowledged");
                 self.check_metadata(job, *id, metadata);
             }
@@ -287,7 +311,9 @@ impl Checkpoints {
                     self.count("a complete checkpoint is discarded");
                 }
             }
-            CheckpointEffect::Discover { .. } | CheckpointEffect::RemoveAll { .. } => {}
+            CheckpointEffect::Load { .. }
+            | CheckpointEffect::Discover { .. }
+            | CheckpointEffect::RemoveAll { .. } => {}
         }
     }
 
@@ -395,6 +421,7 @@ impl Checkpoints {
             job,
             event: CheckpointEvent::MetadataPersisted { id },
         } = input
+            && self.complete.get(job).is_some_and(|all| all.contains(id))
         {
             self.check_told(*job, *id, effects);
         }
@@ -430,7 +457,8 @@ impl Checkpoints {
                     let complete = self.complete.get(job);
                     assert_eq!(
                         one.status == CheckpointStatus::Completed,
-                        complete.is_some_and(|all| all.contains(&one.id)),
+                        complete.is_some_and(|all| all.contains(&one.id))
+                            || (self.savepoints.get(job)).is_some_and(|all| all.contains(&one.id)),
                         "{one:?} is complete exactly if its metadata is known to be durable"
                     );
                 }

@@ -12,8 +12,8 @@ use spindle_common::time::MonoTime;
 use crate::config::{ClusterMode, JobManagerConfig};
 use crate::execution_graph::slot_counts;
 use crate::message::{
-    ConnectionId, ContainerAsk, Effect, FinalStatus, Input, ResourceEffect, ResourceEvent,
-    Transition, View,
+    CheckpointEffect, CheckpointEvent, ConnectionId, ContainerAsk, Effect, FinalStatus, Input,
+    ResourceEffect, ResourceEvent, Transition, View,
 };
 use crate::resource_manager::{ContainerCounts, Limits, SlotCounts, total};
 
@@ -31,6 +31,8 @@ struct Job {
     slots: SlotCounts,
     status: JobStatus,
     staging_removed: bool,
+    /// Whether it may have a snapshot whose prepared output lies in staging.
+    has_snapshot: bool,
 }
 
 type Place = (JobId, JobVertexId, u32);
@@ -128,6 +130,12 @@ impl Observer {
                     self.launched.remove(resource);
                 }
             }
+            Input::Checkpoint {
+                job,
+                event: CheckpointEvent::Discovered { observed },
+            } if !observed.complete.is_empty() => {
+                self.jobs.get_mut(job).expect("a job").has_snapshot = true;
+            }
             Input::Submit(submission) => {
                 self.about = Some(submission.job);
                 if self.terminated.is_none() {
@@ -136,6 +144,7 @@ impl Observer {
                         slots: slot_counts(&submission.graph),
                         status: JobStatus::Created,
                         staging_removed: false,
+                        has_snapshot: false,
                     });
                 }
             }
@@ -312,6 +321,11 @@ impl Observer {
                 assert!(self.launched.insert(resource.clone()), "launched twice");
             }
             Effect::Resource(ResourceEffect::Stop { resource }) => self.lost_resource(resource),
+            Effect::Checkpoint {
+                job,
+                effect:
+                    CheckpointEffect::PersistMetadata { .. } | CheckpointEffect::PersistAnchor { .. },
+            } => self.jobs.get_mut(job).expect("a job").has_snapshot = true,
             Effect::RemoveStaging { job, .. } => {
                 let runs = |(of, _, _): &Place| of == job;
                 assert!(
@@ -325,7 +339,11 @@ impl Observer {
             Effect::Terminate { status, .. } => {
                 assert!(self.leases.is_empty(), "slots are held at the end");
                 let mut jobs = self.jobs.values();
-                assert!(jobs.all(|job| job.staging_removed), "staging stays behind");
+                assert!(
+                    jobs.all(|job| job.staging_removed
+                        || job.has_snapshot && job.status != JobStatus::Finished),
+                    "staging stays behind"
+                );
                 self.terminated = Some(*status);
             }
             Effect::Transition(Transition::Job { job, to, .. }) => {
@@ -345,7 +363,16 @@ impl Observer {
                 self.asks.clone_from(&plan.asks);
             }
             Effect::Resource(ResourceEffect::Release { .. })
-            | Effect::Checkpoint { .. }
+            | Effect::KeepStaging { .. }
+            | Effect::Checkpoint {
+                effect:
+                    CheckpointEffect::Prepare { .. }
+                    | CheckpointEffect::Load { .. }
+                    | CheckpointEffect::Discover { .. }
+                    | CheckpointEffect::Discard { .. }
+                    | CheckpointEffect::RemoveAll { .. },
+                ..
+            }
             | Effect::Transition(Transition::Checkpoint { .. })
             | Effect::Transition(Transition::TaskManager { .. } | Transition::Stale { .. }) => {}
         }

@@ -26,6 +26,7 @@ pub(super) fn describe(effect: &Effect, name: impl Fn(ConnectionId) -> String) -
         Effect::Resource(ResourceEffect::Stop { resource }) => format!("stop {resource}"),
         Effect::Resource(ResourceEffect::Release { resource }) => format!("release {resource}"),
         Effect::Checkpoint { effect, .. } => describe_checkpoint(effect),
+        Effect::KeepStaging { job } => format!("keep what {job} has staged"),
         Effect::RemoveStaging { directories, .. } => format!("remove {directories:?}"),
         Effect::Transition(Transition::Job {
             from, to, cause, ..
@@ -79,6 +80,16 @@ fn describe_checkpoint(effect: &CheckpointEffect) -> String {
             }
             line
         }
+        CheckpointEffect::PersistAnchor {
+            directory,
+            metadata,
+            ..
+        } => {
+            let paths = (metadata.operators.iter().flat_map(|o| &o.states)).map(describe_state);
+            let paths: Vec<String> = paths.collect();
+            format!("note in {directory}: {}", paths.join(" "))
+        }
+        CheckpointEffect::Load { path } => format!("read {path}"),
         CheckpointEffect::Discover { directory } => format!("look into {directory}"),
         CheckpointEffect::Discard { directory, .. } => format!("discard {directory}"),
         CheckpointEffect::RemoveAll { directory } => format!("remove {directory} with all in it"),
