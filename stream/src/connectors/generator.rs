@@ -125,6 +125,13 @@ struct Numbers {
 }
 
 impl Numbers {
+    /// The next ones, from which on it goes on.
+    fn take(&mut self, count: u64) -> impl Iterator<Item = u64> + use<> {
+        let Self { next, step } = *self;
+        self.next = next.saturating_add(count.saturating_mul(step));
+        (0..count).map(move |n| next + n * step)
+    }
+
     /// How many there are below `end`.
     const fn left(self, end: u64) -> u64 {
         end.saturating_sub(self.next).div_ceil(self.step)
@@ -146,16 +153,11 @@ struct NumberReader<F> {
 
 impl<T, F: Fn(u64) -> T + Send + Sync> SourceReader<T> for NumberReader<F> {
     fn read(&mut self, out: &mut Batch<T>) -> Result<SourceStatus, OperatorError> {
-        // The sequences advance alike.
-        let Some(numbers) = self
-            .sequences
-            .iter_mut()
-            .filter(|numbers| numbers.next < self.end)
-            .min_by_key(|numbers| numbers.next)
-        else {
+        let left = self.total - self.made;
+        if left == 0 {
             return Ok(SourceStatus::EndOfInput);
-        };
-        let mut count = numbers.left(self.end).min(BATCH_RECORDS as u64);
+        }
+        let mut count = left.min(BATCH_RECORDS as u64);
         if let Some((begin, pace)) = &mut self.pace
             && count > 0
         {
@@ -172,11 +174,20 @@ impl<T, F: Fn(u64) -> T + Send + Sync> SourceReader<T> for NumberReader<F> {
             }
         }
         self.idle.reset();
-        let (Numbers { next, step }, make) = (*numbers, &self.make);
-        out.records
-            .extend((0..count).map(|n| make(next + n * step)));
+        let make = &self.make;
+        if let [numbers] = &mut self.sequences[..] {
+            out.records.extend(numbers.take(count).map(|n| make(n)));
+        } else {
+            // In the order of the numbers, as event time may follow them.
+            for _ in 0..count {
+                let numbers = self.sequences.iter_mut();
+                let Some(least) = numbers.min_by_key(|numbers| numbers.next) else {
+                    break;
+                };
+                out.records.extend(least.take(1).map(|n| make(n)));
+            }
+        }
         self.made += count;
-        numbers.next = next.saturating_add(count.saturating_mul(step));
         Ok(if self.made == self.total {
             SourceStatus::EndOfInput
         } else {

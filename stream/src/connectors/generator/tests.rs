@@ -56,6 +56,31 @@ fn every_number_is_made_once_by_the_subtask_whose_turn_it_is() {
 }
 
 #[test]
+fn what_is_dealt_out_to_fewer_goes_on_in_the_order_of_the_numbers() {
+    let source = GeneratorSource::new(|n| n).count(5000);
+    let mut positions = Vec::new();
+    for (steps, mut reader) in (0..).zip(readers(&source, 3)) {
+        for _ in 0..steps {
+            reader.read(&mut Batch::new()).unwrap();
+        }
+        positions.extend(reader.snapshot().unwrap().unwrap());
+    }
+    let mut reader = readers(&source, 1).remove(0);
+    reader.restore(positions).unwrap();
+    let mut made = Vec::new();
+    let mut batch = Batch::new();
+    // Event time may follow the numbers: in no batch is one that comes too late.
+    while reader.read(&mut batch).unwrap() == SourceStatus::More {
+        made.append(&mut batch.records);
+    }
+    made.append(&mut batch.records);
+    assert!(made.is_sorted());
+    let batch = BATCH_RECORDS as u64;
+    let left = (0..5000).filter(|n| n / 3 >= (n % 3) * batch);
+    assert_eq!(made, left.collect::<Vec<_>>());
+}
+
+#[test]
 fn without_a_count_there_is_no_end_and_no_progress() {
     let mut reader = readers(&GeneratorSource::new(|n| n), 2).remove(1);
     let mut batch = Batch::new();
