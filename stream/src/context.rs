@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use spindle_common::config::{Config, ConfigError};
 use spindle_common::id::{ExecutionAttemptId, JobId};
 use spindle_hadoop::conf::Configuration;
 use spindle_hadoop::fs::{FileSystem, FsError};
@@ -15,6 +16,7 @@ use spindle_hadoop::fs::{FileSystem, FsError};
 pub struct IoContext {
     hadoop: Configuration,
     user: String,
+    resumes: bool,
     runtime: OnceLock<Runtime>,
     file_system: OnceLock<FileSystem>,
 }
@@ -25,9 +27,27 @@ impl IoContext {
         Self {
             hadoop,
             user,
+            resumes: false,
             runtime: OnceLock::new(),
             file_system: OnceLock::new(),
         }
+    }
+
+    /// The same for a job with these settings.
+    ///
+    /// # Errors
+    /// If they are no configuration.
+    pub(crate) fn of_job(mut self, settings: &[(String, String)]) -> Result<Self, ConfigError> {
+        self.resumes = Config::from_pairs(settings)?
+            .savepoints()
+            .recovery
+            .is_some();
+        Ok(self)
+    }
+
+    /// Whether the job begins with a snapshot of another job, whose output it goes on with.
+    pub const fn resumes(&self) -> bool {
+        self.resumes
     }
 
     /// Hadoop's site configuration.

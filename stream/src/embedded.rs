@@ -55,7 +55,10 @@ fn try_run(
     };
     let user =
         spindle_hadoop::user::current().map_err(|error| NoDataflow::usage(report(&error)))?;
-    let io = Arc::new(IoContext::new(hadoop, user));
+    let io = IoContext::new(hadoop, user)
+        .of_job(&pairs)
+        .map_err(|error| NoDataflow::usage(report(&error)))?;
+    let io = Arc::new(io);
     let dataflow = describe_job(name, &pairs, Arc::clone(&io), Planning::Plan, describe)?;
     let submission = JobSubmission {
         job: mini_cluster::JOB,

@@ -138,7 +138,8 @@ fn plan(name: &str, describe: impl FnOnce(&mut StreamEnvironment) -> Result<()>)
         }
     };
     let io = IoContext::new(Configuration::from_pairs(init.hadoop), init.user);
-    let written = describe_job(name, &init.config, Arc::new(io), Planning::Plan, describe)
+    let written = of_job(io, &init.config)
+        .and_then(|io| describe_job(name, &init.config, io, Planning::Plan, describe))
         .and_then(|dataflow| {
             let bytes = spindle_rpc::job_graph::encode_plan(&dataflow.graph);
             std::fs::write(&init.plan_file, bytes).map_err(|error| {
@@ -174,8 +175,9 @@ fn worker(name: &str, describe: impl FnOnce(&mut StreamEnvironment) -> Result<()
         }
     };
     let hadoop = Configuration::from_pairs(init.hadoop.iter().map(|(k, v)| (k, v.clone())));
-    let io = Arc::new(IoContext::new(hadoop, init.user.clone()));
-    let dataflow = describe_job(name, &init.config, io, Planning::Skip, describe);
+    let io = IoContext::new(hadoop, init.user.clone());
+    let dataflow = of_job(io, &init.config)
+        .and_then(|io| describe_job(name, &init.config, io, Planning::Skip, describe));
     let dataflow = dataflow.map_err(|error| FailureCause {
         class: FailureClass::FailJob,
         operator: None,
@@ -191,6 +193,12 @@ fn worker(name: &str, describe: impl FnOnce(&mut StreamEnvironment) -> Result<()
             ExitCode::FAILURE
         }
     }
+}
+
+fn of_job(io: IoContext, settings: &[(String, String)]) -> Result<Arc<IoContext>, NoDataflow> {
+    let io = io.of_job(settings);
+    io.map(Arc::new)
+        .map_err(|error| NoDataflow::usage(report(&error)))
 }
 
 fn first_line<T: DeserializeOwned>() -> Result<T, String> {

@@ -34,6 +34,11 @@ fn part_name(subtask: u32, extension: &str) -> String {
     format!("part-{subtask:05}.{extension}")
 }
 
+/// The same of a job that goes on with the output of another: that of no other job or subtask.
+fn resumed_part_name(subtask: u32, job: JobId, extension: &str) -> String {
+    format!("part-{subtask:05}-end-{job}.{extension}")
+}
+
 /// Name of the part file that a subtask closed at a checkpoint: that of no other job, subtask or checkpoint.
 fn rolled_name(subtask: u32, checkpoint: CheckpointId, job: JobId, extension: &str) -> String {
     format!("part-{subtask:05}-{checkpoint}-{job}.{extension}")
@@ -42,8 +47,13 @@ fn rolled_name(subtask: u32, checkpoint: CheckpointId, job: JobId, extension: &s
 /// What a part file is called by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
-    Last { subtask: u32 },
-    Rolled { job: String },
+    Last {
+        subtask: u32,
+    },
+    /// It has the name of its job in its own.
+    OfJob {
+        job: String,
+    },
 }
 
 fn part_of(path: &FsPath) -> Option<Part> {
@@ -56,11 +66,18 @@ fn part_of(path: &FsPath) -> Option<Part> {
     let subtask = fields.next()?.parse().ok()?;
     match (fields.next(), fields.next(), fields.next()) {
         (None, ..) => (name == part_name(subtask, extension)).then_some(Part::Last { subtask }),
+        (Some("end"), Some(job), None) => {
+            let id = job.parse().ok()?;
+            let same = name == resumed_part_name(subtask, id, extension);
+            same.then(|| Part::OfJob {
+                job: job.to_owned(),
+            })
+        }
         (Some(checkpoint), Some(job), None) => {
             let checkpoint = CheckpointId(checkpoint.parse().ok()?);
             let id = job.parse().ok()?;
             let same = name == rolled_name(subtask, checkpoint, id, extension);
-            same.then(|| Part::Rolled {
+            same.then(|| Part::OfJob {
                 job: job.to_owned(),
             })
         }
@@ -294,7 +311,7 @@ impl<E> PartFiles<E> {
                 subtask < parallelism
                     && path.name() == Some(part_name(subtask, self.extension).as_str())
             }
-            Some(Part::Rolled { job: of }) => of == job,
+            Some(Part::OfJob { job: of }) => of == job,
             None => true,
         };
         let remove = async {
@@ -462,7 +479,12 @@ impl<T, E: Encode<T>> Sink<T> for PartFiles<E> {
             State::Writing(..) | State::Broken => return Err(self.out_of_order("committed")),
         };
         let commit = async {
-            let target = self.output.join(&part_name(self.subtask, self.extension))?;
+            let name = if self.io.resumes() {
+                resumed_part_name(self.subtask, self.job, self.extension)
+            } else {
+                part_name(self.subtask, self.extension)
+            };
+            let target = self.output.join(&name)?;
             move_into_place(&self.fs, staged, &target).await
         };
         self.io.block_on(commit).map_err(|error| task_error(&error))
@@ -484,7 +506,14 @@ mod tests {
         let rolled = rolled_name(3, CheckpointId(17), job, "csv");
         assert_eq!(
             part(&rolled),
-            Some(Part::Rolled {
+            Some(Part::OfJob {
+                job: job.to_string()
+            })
+        );
+        let resumed = resumed_part_name(3, job, "csv");
+        assert_eq!(
+            part(&resumed),
+            Some(Part::OfJob {
                 job: job.to_string()
             })
         );
@@ -495,6 +524,7 @@ mod tests {
             "part-00003-17.csv",
             "part-00003-017-07070707070707070707070707070707.csv",
             "part-00003-17-0707.csv",
+            "part-00003-end-0707.csv",
             "notes.txt",
         ] {
             assert_eq!(part(other), None, "{other}");

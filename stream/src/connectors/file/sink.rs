@@ -4,6 +4,7 @@
 //! <output>/.spindle-staging/<job>/<subtask>-<attempt>/…    while it is written, and until it is committed
 //! <output>/part-00003-17-<job>.csv                         what subtask 3 wrote before checkpoint 17, once that is complete
 //! <output>/part-00003.csv                                  what it wrote after the last checkpoint, once the job has succeeded
+//! <output>/part-00003-end-<job>.csv                        the same of a job that was begun with a snapshot
 //! ```
 //! **Invariant:** what is visible in the output directory is complete, and will not be written again. A staged file is durable before its task
 //! acknowledges a checkpoint, or says that it has finished; it is moved once the checkpoint is complete, or all tasks have finished.
@@ -30,7 +31,8 @@ pub(super) const STAGING: &str = ".spindle-staging";
 ///
 /// They appear with each checkpoint that is complete, and the last ones when the whole job has succeeded: every record in exactly one of
 /// them, whatever fails in between. Without checkpoints all appear at the end. The directory must
-/// not hold anything visible before, unless [`Self::overwrite`] allows it. No two sinks can share a directory, nor two
+/// not hold anything visible before, unless [`Self::overwrite`] allows it. A job that begins with a snapshot goes on with the output of the job
+/// that took it: its directory may hold part files, which stay, whatever [`Self::overwrite`] says. No two sinks can share a directory, nor two
 /// jobs at the same time: the one that ends later fails.
 #[derive(Debug, Clone)]
 pub struct FileSink<F> {
@@ -96,13 +98,21 @@ impl<F> FileSink<F> {
         let fs = fs.map_err(|error| plan_error(&error))?;
         let output = fs.resolve(&self.uri).map_err(|error| plan_error(&error))?;
         let staging = output.join(STAGING).map_err(|error| plan_error(&error))?;
-        context.io.block_on(self.check_output(&fs, &output))?;
+        let resumes = context.io.resumes();
+        context
+            .io
+            .block_on(self.check_output(&fs, &output, resumes))?;
         Ok(SinkPlan {
             staging: vec![staging.to_string()],
         })
     }
 
-    async fn check_output(&self, fs: &FileSystem, output: &FsPath) -> Result<(), PlanError> {
+    async fn check_output(
+        &self,
+        fs: &FileSystem,
+        output: &FsPath,
+        resumes: bool,
+    ) -> Result<(), PlanError> {
         let there = match fs.stat(output).await {
             Ok(status) => status,
             Err(FsError::NotFound { .. }) => return Ok(()),
@@ -115,7 +125,7 @@ impl<F> FileSink<F> {
         }
         let entries = fs.list(output).await.map_err(|error| plan_error(&error))?;
         let mut visible = entries.iter().filter(|entry| !is_hidden(&entry.path));
-        if !self.overwrite {
+        if !self.overwrite && !resumes {
             return match visible.next() {
                 None => Ok(()),
                 Some(_) => Err(PlanError::Input(format!(
@@ -137,7 +147,8 @@ impl<F> FileSink<F> {
         context: &SinkContext,
         make: MakeEncoder<impl Encode<T>>,
     ) -> Result<Box<dyn Sink<T>>, OperatorError> {
-        PartFiles::create(&self.uri, self.overwrite, context, make)
+        let overwrite = self.overwrite && !context.io.resumes();
+        PartFiles::create(&self.uri, overwrite, context, make)
             .map(|files| Box::new(files) as Box<dyn Sink<T>>)
     }
 }

@@ -34,6 +34,16 @@ impl Fixture {
         }
     }
 
+    /// The same for a job that begins with a snapshot.
+    fn resumed(self) -> Self {
+        let path = ("execution.state-recovery.path".to_owned(), "/sp".to_owned());
+        let io = IoContext::new(Configuration::new(), "test".to_owned());
+        Self {
+            io: Arc::new(io.of_job(&[path]).unwrap()),
+            ..self
+        }
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

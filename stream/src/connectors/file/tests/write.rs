@@ -292,3 +292,32 @@ fn no_part_file_of_an_earlier_job_survives_an_overwrite() {
         "job 2 subtask 0 attempt 0\n"
     );
 }
+
+#[test]
+fn a_job_that_is_resumed_adds_to_the_output_of_the_one_before() {
+    let fixture = Fixture::new();
+    let sink = FileSink::text(fixture.uri("out")).overwrite(true);
+    for sink in &mut fixture.finished(&sink, 1, 0, 2) {
+        sink.commit().unwrap();
+    }
+    fixture.remove_staging::<String>(&sink);
+    assert_eq!(
+        refusal::<String>(&fixture, &FileSink::text(fixture.uri("out"))),
+        "output `file:///out` already exists: remove it or choose another"
+    );
+
+    let fixture = fixture.resumed();
+    let plain = FileSink::text(fixture.uri("out"));
+    assert_eq!(staging::<String>(&fixture, &plain).len(), 1, "it may");
+    for sink in &mut fixture.finished(&sink, 2, 0, 1) {
+        sink.commit().unwrap();
+    }
+    fixture.remove_staging::<String>(&sink);
+    let resumed = format!("part-00000-end-{}.txt", JobId::from_bytes([2; 16]));
+    assert_eq!(
+        names(&fixture.path("out")),
+        [resumed.as_str(), "part-00000.txt", "part-00001.txt"]
+    );
+    fixture.write("out/notes.txt", "of somebody else\n");
+    assert!(refusal::<String>(&fixture, &plain).contains("notes.txt"));
+}
