@@ -6,6 +6,7 @@ mod gc;
 mod info;
 mod jobs;
 mod run;
+mod savepoints;
 mod session;
 mod state;
 
@@ -43,6 +44,12 @@ enum Verb {
     List(jobs::ListArgs),
     /// Cancels a job.
     Cancel(jobs::CancelArgs),
+    /// Takes a savepoint of a job, or disposes of one.
+    Savepoint(savepoints::SavepointArgs),
+    /// Stops a job with a savepoint.
+    Stop(savepoints::StopArgs),
+    /// Takes a checkpoint of a job.
+    Checkpoint(savepoints::CheckpointArgs),
     /// Prints the logs of containers that run.
     Logs(jobs::LogsArgs),
     /// Starts, lists, stays with and stops sessions.
@@ -143,6 +150,9 @@ pub(crate) fn main() -> ExitCode {
         Verb::Info(args) => (args.format(), info::info(args)),
         Verb::List(args) => (args.format(), jobs::list(&args)),
         Verb::Cancel(args) => (args.format(), jobs::cancel(&args)),
+        Verb::Savepoint(args) => (args.format(), savepoints::savepoint(&args)),
+        Verb::Stop(args) => (args.format(), savepoints::stop(&args)),
+        Verb::Checkpoint(args) => (args.format(), savepoints::checkpoint(&args)),
         Verb::Logs(args) => (args.format(), jobs::logs(&args)),
         Verb::Session(args) => {
             let format = args.format();

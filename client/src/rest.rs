@@ -94,6 +94,21 @@ pub(crate) struct JobDetails {
     pub(crate) entered: BTreeMap<String, u64>,
 }
 
+/// What became of a checkpoint or savepoint that was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Snapshot {
+    /// It is under way; where it will be, once that is known.
+    InProgress {
+        location: Option<String>,
+    },
+    Completed {
+        location: String,
+    },
+    Failed {
+        why: String,
+    },
+}
+
 /// How a job ended, from `/jobs/:id/result`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct JobResult {
@@ -218,6 +233,50 @@ impl RestClient {
         let path = format!("/jobs/{job}?mode=cancel");
         let request = self.request(Method::PATCH, &path);
         self.send(&path, request).await.map(drop)
+    }
+
+    /// Asks for something of a job that takes a while; the id of the request.
+    pub(crate) async fn ask_for(
+        &self,
+        job: JobId,
+        what: &str,
+        body: &Value,
+    ) -> Result<String, RestError> {
+        let path = format!("/jobs/{job}/{what}");
+        let request = self.request(Method::POST, &path).json(body);
+        let answer = self.send(&path, request).await?;
+        match answer["request-id"].as_str() {
+            Some(id) => Ok(id.to_owned()),
+            None => Err(RestError::Nonsense {
+                url: format!("{}{path}", self.base),
+                text: answer.to_string(),
+            }),
+        }
+    }
+
+    /// What became of it, if that was a snapshot.
+    pub(crate) async fn snapshot(
+        &self,
+        job: JobId,
+        what: &str,
+        request: &str,
+    ) -> Result<Snapshot, RestError> {
+        let answer = self.get(&format!("/jobs/{job}/{what}/{request}")).await?;
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        if answer["status"]["id"] != "COMPLETED" {
+            let location = text(&answer["location"]);
+            return Ok(Snapshot::InProgress { location });
+        }
+        let operation = &answer["operation"];
+        let failure = text(&operation["failure-cause"]["stack-trace"]);
+        match (text(&operation["location"]), failure) {
+            (_, Some(why)) => Ok(Snapshot::Failed { why }),
+            (Some(location), None) => Ok(Snapshot::Completed { location }),
+            (None, None) => Err(RestError::Nonsense {
+                url: self.base.clone(),
+                text: answer.to_string(),
+            }),
+        }
     }
 
     /// Ends the cluster and all its jobs.

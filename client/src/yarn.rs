@@ -10,6 +10,7 @@ mod reports;
 pub(crate) mod scheduler;
 pub(crate) mod session;
 mod ship;
+mod snapshots;
 mod submission;
 mod user;
 mod waiting;
@@ -30,6 +31,7 @@ use cluster::Cluster;
 use follow::Follower;
 pub(crate) use jobs::{cancel, list, sessions};
 pub(crate) use logs::{Whose, logs};
+pub(crate) use snapshots::{Wanted, take_snapshot};
 use submission::Purpose;
 pub(crate) use user::{applications_of_user, base};
 

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use clap::{Arg, Command};
 
 /// What people type, and the long option that it stands for.
-const SINGLE_DASH: [(&str, &str); 13] = [
+const SINGLE_DASH: [(&str, &str); 15] = [
     ("-jm", "--jobManagerMemory"),
     ("-tm", "--taskManagerMemory"),
     ("-nm", "--name"),
@@ -19,6 +19,8 @@ const SINGLE_DASH: [(&str, &str); 13] = [
     ("-yqu", "--queue"),
     ("-ynm", "--name"),
     ("-yd", "--detached"),
+    ("-claimMode", "--claim-mode"),
+    ("-restoreMode", "--claim-mode"),
 ];
 
 /// The command line with those options rewritten that the chosen verb has. A job's own arguments stay as they are.

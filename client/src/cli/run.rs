@@ -7,7 +7,7 @@ use spindle_common::config::{ExecutionTarget, options};
 use spindle_common::program::SETTINGS_VARIABLE;
 use spindle_hadoop::yarn::ApplicationId;
 
-use super::{JobArgs, OutputArgs, SettingArgs, runtime};
+use super::{JobArgs, OutputArgs, SettingArgs, runtime, savepoints};
 use crate::error::CliError;
 use crate::output::{Format, Reporter};
 use crate::settings::{Layers, Settings};
@@ -63,6 +63,30 @@ pub(crate) struct RunArgs {
     /// Queue to submit to [key: yarn.application.queue].
     #[arg(long, value_name = "QUEUE")]
     queue: Option<String>,
+    /// Begin with this savepoint or checkpoint: its directory [key: execution.state-recovery.path].
+    #[arg(
+        short = 's',
+        long = "from-savepoint",
+        visible_alias = "fromSavepoint",
+        value_name = "PATH"
+    )]
+    from_savepoint: Option<String>,
+    /// Leave state behind whose operators the job does not have [key: execution.state-recovery.ignore-unclaimed-state].
+    #[arg(
+        short = 'n',
+        long,
+        visible_alias = "allowNonRestoredState",
+        requires = "from_savepoint"
+    )]
+    allow_non_restored_state: bool,
+    /// Whose the savepoint is from now on: NO_CLAIM (yours) or CLAIM (the job's) [key: execution.state-recovery.claim-mode].
+    #[arg(
+        long,
+        visible_alias = "claimMode",
+        value_name = "MODE",
+        requires = "from_savepoint"
+    )]
+    claim_mode: Option<String>,
     /// Cancel the job when this client is stopped by Ctrl-C [key: execution.shutdown-on-attached-exit].
     #[arg(long, conflicts_with = "detached")]
     shutdown_on_exit: bool,
@@ -94,6 +118,21 @@ impl RunArgs {
         );
         flag("--name", "yarn.application.name", self.name.clone());
         flag("--name", "pipeline.name", self.name.clone());
+        flag(
+            "--from-savepoint",
+            "execution.state-recovery.path",
+            self.from_savepoint.clone(),
+        );
+        flag(
+            "--allow-non-restored-state",
+            "execution.state-recovery.ignore-unclaimed-state",
+            self.allow_non_restored_state.then(|| "true".to_owned()),
+        );
+        flag(
+            "--claim-mode",
+            "execution.state-recovery.claim-mode",
+            self.claim_mode.clone(),
+        );
         flag("--queue", "yarn.application.queue", self.queue.clone());
         flag(
             "--detached",
@@ -118,6 +157,9 @@ pub(crate) fn run(args: RunArgs, reporter: &mut Reporter) -> Result<u8, CliError
             CliError::usage("-yid names a session, but the job is to run elsewhere")
                 .hint("say -t yarn-session"),
         );
+    }
+    if let Some(recovery) = settings.config.savepoints().recovery {
+        savepoints::check(&recovery.path)?;
     }
     match settings.execution.target {
         ExecutionTarget::Local => local(&args.job, &settings),
