@@ -15,6 +15,7 @@ mod leftovers;
 mod locks;
 mod recovery;
 mod refusals;
+mod savepoints;
 mod sessions;
 mod storage;
 mod yarn;

@@ -1,0 +1,223 @@
+//! A job is stopped, upgraded in its parallelism, and resumed: its output is what it would have been.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use spindle_tests::durable::{counts, pairs};
+use spindle_tests::hadoop::{hadoop, wait};
+use spindle_tests::spindle::{Attached, Outcome, binary, run, spindle};
+
+use super::{LIMIT, fresh};
+
+/// Numbers of each stream.
+const RECORDS: u64 = 20_000;
+/// Numbers of each stream a second.
+const RATE: u64 = 2000;
+
+/// The job whose output is known by arithmetic, attached; `interval` is that of its checkpoints.
+fn durable(output: &str, parallelism: u32, interval: Option<&str>, more: &[&str]) -> Attached {
+    let mut command = spindle(&hadoop().conf_dir());
+    command.args(["run", "-t", "yarn-per-job", "--output", "json", "-p"]);
+    command.arg(parallelism.to_string()).args(more);
+    if let Some(interval) = interval {
+        command.args([
+            "-D",
+            &format!("execution.checkpointing.interval={interval}"),
+        ]);
+    }
+    command.args(["-D", "taskmanager.numberOfTaskSlots=2"]);
+    command.arg(binary("durable")).args([
+        "--records",
+        &RECORDS.to_string(),
+        "--rate",
+        &RATE.to_string(),
+        "--output",
+        &format!("hdfs://{output}"),
+    ]);
+    Attached::start(&mut command)
+}
+
+/// The application and the job, once all tasks run.
+fn running(client: &mut Attached) -> (String, String) {
+    let submitted = client.wait_for(LIMIT, "the submission", |event| {
+        event["event"] == "submitted"
+    });
+    client.wait_state("RUNNING", LIMIT);
+    let text = |name: &str| submitted[name].as_str().unwrap().to_owned();
+    (text("application_id"), text("job_id"))
+}
+
+/// Has it read something, that is, is there something for a snapshot to hold.
+fn has_read(application: &str, job: &str) {
+    wait(LIMIT, "the job reads", || {
+        let (_, text) = super::proxied(application, &format!("/jobs/{job}"));
+        let seen: Value = serde_json::from_str(&text).ok()?;
+        let vertices = seen["vertices"].as_array()?;
+        let read = |vertex: &Value| vertex["metrics"]["read-records"].as_u64().unwrap_or(0);
+        vertices
+            .iter()
+            .any(|vertex| read(vertex) > 2000)
+            .then_some(())
+    });
+}
+
+fn verb(args: &[&str]) -> Outcome {
+    let mut command: Command = spindle(&hadoop().conf_dir());
+    run(command.args(args))
+}
+
+/// What a verb that takes a snapshot says it has taken.
+fn taken(args: &[&str]) -> String {
+    let outcome = verb(args);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let said: Value = serde_json::from_str(outcome.stdout.trim()).unwrap();
+    said["path"].as_str().unwrap().to_owned()
+}
+
+fn rows(output: &str, name: &str, header: &str) -> Vec<String> {
+    let text = hadoop().fs(&["-cat", &format!("{output}/{name}/part-*")]);
+    let rows = text.lines().filter(|line| *line != header);
+    let mut rows: Vec<String> = rows.map(str::to_owned).collect();
+    rows.sort();
+    rows
+}
+
+fn is_right(output: &str) {
+    same(&rows(output, "counts", "key,start,count"), &counts(RECORDS));
+    same(&rows(output, "pairs", "ask,bid"), &pairs(RECORDS));
+}
+
+fn same(found: &[String], expected: &[String]) {
+    let without = |a: &[String], b: &[String]| {
+        let b: BTreeSet<_> = b.iter().collect();
+        let only: Vec<_> = a.iter().filter(|row| !b.contains(row)).cloned().collect();
+        only
+    };
+    assert!(
+        found == expected,
+        "{} rows instead of {}; missing {:?}, wrong {:?}",
+        found.len(),
+        expected.len(),
+        without(expected, found),
+        without(found, expected)
+    );
+}
+#[test]
+fn a_job_that_was_stopped_with_a_savepoint_goes_on_at_another_parallelism() {
+    let (output, savepoints) = (fresh("stopped"), fresh("savepoints"));
+    let mut client = durable(&output, 4, Some("300 ms"), &[]);
+    let (application, job) = running(&mut client);
+    has_read(&application, &job);
+    let path = taken(&[
+        "stop",
+        "--output",
+        "json",
+        "-yid",
+        &application,
+        "-p",
+        &savepoints,
+        &job,
+    ]);
+    assert!(
+        path.contains(&format!("/savepoint-{}-", &job[..6])),
+        "{path}"
+    );
+    let (code, events) = client.end(LIMIT);
+    assert_eq!(code, 0, "{events:#?}");
+    let before = rows(&output, "pairs", "ask,bid").len();
+    assert!(
+        before < pairs(RECORDS).len(),
+        "it was stopped in the middle"
+    );
+
+    let verified = verb(&["state", "--verify", &path]);
+    assert_eq!(verified.code, 0, "{verified:?}");
+    let resumed = durable(&output, 2, Some("300 ms"), &["-s", &path]);
+    let (code, events) = resumed.end(LIMIT);
+    assert_eq!(code, 0, "{events:#?}");
+    is_right(&output);
+    // It is not the job's, and goes when it is told to.
+    let disposed = verb(&["savepoint", "-d", &path]);
+    assert_eq!(disposed.code, 0, "{disposed:?}");
+    let gone = verb(&["savepoint", "-d", &path]);
+    assert_eq!(gone.code, 2, "{gone:?}");
+}
+
+#[test]
+fn a_job_goes_on_from_a_savepoint_that_was_taken_before_it_was_cancelled() {
+    let (output, savepoints) = (fresh("cancelled"), fresh("savepoints"));
+    // Without checkpoints, so that nothing is committed between the savepoint and the end.
+    let mut client = durable(&output, 4, None, &[]);
+    let (application, job) = running(&mut client);
+    has_read(&application, &job);
+    let path = taken(&[
+        "savepoint",
+        "--output",
+        "json",
+        "-yid",
+        &application,
+        &job,
+        &savepoints,
+    ]);
+    let cancelled = verb(&["cancel", "-yid", &application, &job]);
+    assert_eq!(cancelled.code, 0, "{cancelled:?}");
+    let (code, events) = client.end(LIMIT);
+    assert_eq!(code, 4, "{events:#?}");
+    let there = hadoop().part_files(&format!("{output}/pairs"));
+    let visible = there
+        .iter()
+        .filter(|name| !name.contains(".spindle-staging"));
+    assert_eq!(visible.count(), 0, "{there:?}");
+
+    let resumed = durable(
+        &output,
+        2,
+        Some("300 ms"),
+        &["-s", &format!("{path}/_metadata")],
+    );
+    let (code, events) = resumed.end(LIMIT);
+    assert_eq!(code, 0, "{events:#?}");
+    is_right(&output);
+}
+
+#[test]
+fn a_job_that_is_drained_has_all_its_windows_out() {
+    let (output, savepoints) = (fresh("drained"), fresh("savepoints"));
+    let mut client = durable(&output, 2, Some("300 ms"), &[]);
+    let (application, job) = running(&mut client);
+    has_read(&application, &job);
+    let savepoint = verb(&["checkpoint", "-yid", &application, &job]);
+    assert_eq!(savepoint.code, 0, "{savepoint:?}");
+    taken(&[
+        "stop",
+        "--drain",
+        "--output",
+        "json",
+        "-yid",
+        &application,
+        "-p",
+        &savepoints,
+        &job,
+    ]);
+    let (code, events) = client.end(Duration::from_secs(60));
+    assert_eq!(code, 0, "{events:#?}");
+    // Each number that was read is counted in some window, also in those that were open.
+    let counted: u64 = rows(&output, "counts", "key,start,count")
+        .iter()
+        .map(|row| row.rsplit(',').next().unwrap().parse::<u64>().unwrap())
+        .sum();
+    assert!(counted > 2000, "{counted}");
+    assert!(counted < RECORDS, "it was stopped in the middle");
+}
+
+#[test]
+fn a_snapshot_that_is_not_there_is_refused_before_anything_is_uploaded() {
+    let output = fresh("refused");
+    let client = durable(&output, 1, None, &["-s", "/tests/no-such-savepoint"]);
+    let (code, events) = client.end(LIMIT);
+    assert_eq!(code, 2, "{events:#?}");
+    let uploaded = events.iter().any(|event| event["event"] == "uploaded");
+    assert!(!uploaded, "{events:#?}");
+}
