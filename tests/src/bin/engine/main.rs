@@ -11,6 +11,7 @@ mod latency;
 mod measure;
 mod nexmark;
 mod queries;
+mod state;
 mod two_workers;
 mod words;
 
@@ -26,12 +27,14 @@ struct Args {
     /// What to run.
     #[arg(value_enum)]
     case: Case,
-    /// How many records the sources make, all subtasks together.
+    /// How many records the sources make, all subtasks together; of `state`, how many keys they have.
     #[arg(long)]
     records: u64,
     /// Number of subtasks of each operator.
     #[arg(long, default_value_t = 1)]
     parallelism: u32,
+    #[command(flatten)]
+    state: state::Options,
 }
 
 /// A job that is measured.
@@ -47,6 +50,8 @@ enum Case {
     ExchangeRows,
     /// Milliseconds from source to sink over a keyed exchange between two workers.
     Latency,
+    /// Counts of numbers, with and without checkpoints.
+    State,
     /// Nothing but making the events of the Nexmark queries.
     NexmarkEvents,
     /// All events as they are.
@@ -74,6 +79,9 @@ fn main() -> ExitCode {
     if args.case == Case::Latency {
         return done(latency::run(args.records));
     }
+    if args.case == Case::State {
+        return done(state::run(args.records, args.parallelism, &args.state));
+    }
     let watch = Stopwatch::default();
     let job = |env: &mut spindle_stream::StreamEnvironment| match args.case {
         Case::Wordcount => cases::wordcount(env, args.records, &watch),
@@ -89,7 +97,7 @@ fn main() -> ExitCode {
         Case::NexmarkQ7 => queries::run(env, args.records, &watch, queries::q7),
         Case::NexmarkQ8 => queries::run(env, args.records, &watch, queries::q8),
         Case::NexmarkQ11 => queries::run(env, args.records, &watch, queries::q11),
-        Case::Latency | Case::NexmarkEvents => {}
+        Case::Latency | Case::State | Case::NexmarkEvents => {}
     };
     let ran = match args.case {
         Case::Exchange | Case::ExchangeRows => two_workers::run(job, two_workers::BUFFER_TIMEOUT),
@@ -98,6 +106,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Case::Latency
+        | Case::State
         | Case::Wordcount
         | Case::Window
         | Case::NexmarkQ0
@@ -134,6 +143,7 @@ impl Case {
             }
             Self::Window
             | Self::Latency
+            | Self::State
             | Self::NexmarkQ1
             | Self::NexmarkQ2
             | Self::NexmarkQ3

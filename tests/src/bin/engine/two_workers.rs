@@ -21,7 +21,8 @@ use tokio::sync::mpsc;
 pub(crate) const BUFFER_TIMEOUT: Duration = Duration::from_millis(100);
 
 const WORKERS: u32 = 2;
-const JOB: JobId = JobId::from_bytes(*b"two workers  run");
+/// The job.
+pub(crate) const JOB: JobId = JobId::from_bytes(*b"two workers  run");
 
 /// Runs a job to its end on two workers.
 pub(crate) fn run(
@@ -67,7 +68,8 @@ pub(crate) fn run(
     })
 }
 
-fn attempt(vertex: JobVertexId, subtask: u32) -> ExecutionAttemptId {
+/// The attempt that runs a subtask.
+pub(crate) fn attempt(vertex: JobVertexId, subtask: u32) -> ExecutionAttemptId {
     ExecutionAttemptId {
         vertex,
         subtask,
@@ -75,7 +77,8 @@ fn attempt(vertex: JobVertexId, subtask: u32) -> ExecutionAttemptId {
     }
 }
 
-fn deployment(
+/// A subtask as its worker is told of it, where each worker has one subtask of every vertex.
+pub(crate) fn deployment(
     graph: &JobGraph,
     id: JobVertexId,
     subtask: u32,
@@ -83,9 +86,10 @@ fn deployment(
 ) -> Result<TaskDeployment, String> {
     let vertex = graph.vertices.iter().find(|vertex| vertex.id == id);
     let vertex = vertex.ok_or("the graph lacks one of its vertices")?;
-    if vertex.parallelism != WORKERS {
+    let workers = addresses.len() as u32;
+    if vertex.parallelism != workers {
         return Err(format!(
-            "`{}` has {} subtasks; two workers take one each",
+            "`{}` has {} subtasks; {workers} workers take one each",
             vertex.name(),
             vertex.parallelism
         ));
@@ -97,7 +101,7 @@ fn deployment(
             edge: index,
             channels: edge
                 .partitioning
-                .producers_of(subtask, WORKERS, WORKERS)
+                .producers_of(subtask, workers, workers)
                 .map(|producer| InputChannelDescriptor {
                     producer: attempt(edge.source, producer),
                     data_address: addresses[producer as usize].clone(),
@@ -111,7 +115,7 @@ fn deployment(
             edge: index,
             consumers: edge
                 .partitioning
-                .consumers_of(subtask, WORKERS, WORKERS)
+                .consumers_of(subtask, workers, workers)
                 .collect(),
         })
         .collect();
