@@ -76,6 +76,30 @@ impl<B> Default for SubtaskSnapshot<B> {
     }
 }
 
+impl<B> SubtaskSnapshot<B> {
+    /// The same tree with another leaf for each chunk, in order.
+    pub fn map<C>(self, mut leaf: impl FnMut(B) -> C) -> SubtaskSnapshot<C> {
+        let mut chunk = |chunk: StateChunk<B>| StateChunk {
+            index: chunk.index,
+            entries: chunk.entries,
+            content: leaf(chunk.content),
+        };
+        let mut state = |state: StateSnapshot<B>| StateSnapshot {
+            name: state.name,
+            distribution: state.distribution,
+            schema: state.schema,
+            chunks: state.chunks.into_iter().map(&mut chunk).collect(),
+        };
+        let operator = |operator: OperatorSnapshot<B>| OperatorSnapshot {
+            uid: operator.uid,
+            states: operator.states.into_iter().map(&mut state).collect(),
+        };
+        SubtaskSnapshot {
+            operators: self.operators.into_iter().map(operator).collect(),
+        }
+    }
+}
+
 /// The state of one operator: in a [`SubtaskSnapshot`] that of one subtask, in a [`TaskRestore`] all that a subtask needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperatorSnapshot<B = StateHandle> {

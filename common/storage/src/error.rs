@@ -39,6 +39,12 @@ pub enum StorageError {
         #[source]
         cause: FsError,
     },
+    /// The bytes of a chunk could not be made.
+    #[error("there is nothing to write: {reason}")]
+    Made {
+        /// Why, with what.
+        reason: String,
+    },
     /// The metadata was not made durable, or is not known to be.
     #[error("failed to complete the snapshot")]
     Commit {
@@ -155,6 +161,7 @@ impl StorageError {
             | Self::Path { .. }
             | Self::Create { .. }
             | Self::Write { .. }
+            | Self::Made { .. }
             | Self::Commit { .. }
             | Self::AlreadyComplete { .. }
             | Self::ReadMetadata { .. }

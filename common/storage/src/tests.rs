@@ -271,6 +271,54 @@ async fn large_chunks_and_parts_of_files_are_read_in_pieces() {
 }
 
 #[tokio::test]
+async fn chunks_are_made_when_those_before_them_are_written() {
+    let place = Place::new();
+    let directory = place.storage.create(&place.uri("s")).await.unwrap();
+    let file = place.path("s/made");
+    let mut seen = Vec::new();
+    let make = |bytes: Vec<u8>| {
+        seen.push(fs::metadata(&file).map_or(0, |file| file.len()));
+        std::future::ready(Ok(bytes))
+    };
+    let (state, options) = (state(0, 2 << 20), WriteOptions::default());
+    let write = place
+        .storage
+        .write_state_made(&directory, "made", state.clone(), make, &options);
+    let written = Box::pin(write).await.unwrap();
+    assert_eq!(seen, [0, 2 << 20, 4 << 20]);
+    let read = place
+        .storage
+        .read_states(&directory, &written.snapshot.operators)
+        .await;
+    assert!(read.unwrap() == state.operators);
+}
+
+#[tokio::test]
+async fn a_chunk_that_cannot_be_made_leaves_no_file() {
+    let place = Place::new();
+    let directory = place.storage.create(&place.uri("s")).await.unwrap();
+    let mut left = 1;
+    let make = |bytes: Vec<u8>| {
+        let made = if left == 0 {
+            Err("state `a` of operator `b`: it has no bytes".to_owned())
+        } else {
+            Ok(bytes)
+        };
+        left = 0;
+        std::future::ready(made)
+    };
+    let options = WriteOptions::default();
+    let state = state(0, 100_000);
+    let write = place
+        .storage
+        .write_state_made(&directory, "half", state, make, &options);
+    let error = Box::pin(write).await.unwrap_err();
+    assert!(error.report().contains("operator `b`"), "{error}");
+    assert!(!error.is_damage());
+    assert_eq!(files(&place.path("s")), Vec::<std::path::PathBuf>::new());
+}
+
+#[tokio::test]
 async fn a_snapshot_can_be_moved() {
     let place = Place::new();
     place.checkpoint(1).await;

@@ -1,10 +1,10 @@
 //! Making state, and then a whole snapshot, durable.
 
+use std::future::{Future, ready};
+
 use bytes::Bytes;
 use spindle_common::checkpoint::metadata::SnapshotMetadata;
-use spindle_common::checkpoint::{
-    FileRange, OperatorSnapshot, StateChunk, StateHandle, StateSnapshot, SubtaskSnapshot, checksum,
-};
+use spindle_common::checkpoint::{FileRange, StateHandle, SubtaskSnapshot, checksum};
 use spindle_hadoop::fs::{CreateOptions, FileWriter, FsError, FsPath};
 
 use crate::{DEFAULT_MEMORY_THRESHOLD, METADATA_FILE, SnapshotStorage, StorageError};
@@ -63,33 +63,71 @@ impl SnapshotStorage {
         state: SubtaskSnapshot<Vec<u8>>,
         options: &WriteOptions,
     ) -> Result<WrittenState, StorageError> {
-        let chunks = state.operators.iter().flat_map(|operator| &operator.states);
-        let chunks = chunks.flat_map(|state| &state.chunks);
-        let state_bytes = chunks.map(|chunk| chunk.content.len() as u64).sum();
-        if state_bytes == 0 || state_bytes < options.memory_threshold {
-            return Ok(WrittenState {
-                snapshot: inline(state),
-                state_bytes,
-            });
+        let bytes = |bytes| ready(Ok(bytes));
+        Box::pin(self.write_state_made(directory, name, state, bytes, options)).await
+    }
+
+    /// The same with chunks that are made one after the other, each when the one before it is written.
+    ///
+    /// # Errors
+    /// Also [`StorageError::Made`].
+    pub async fn write_state_made<C, M>(
+        &self,
+        directory: &str,
+        name: &str,
+        state: SubtaskSnapshot<C>,
+        mut make: impl FnMut(C) -> M,
+        options: &WriteOptions,
+    ) -> Result<WrittenState, StorageError>
+    where
+        M: Future<Output = Result<Vec<u8>, String>>,
+    {
+        let mut contents = Vec::new();
+        let tree = state.map(|content| contents.push(content));
+        let mut contents = contents.into_iter();
+        let mut first = Vec::new();
+        let mut bytes = 0;
+        while bytes == 0 || bytes < options.memory_threshold {
+            let Some(content) = contents.next() else {
+                let mut first = first.into_iter();
+                return Ok(WrittenState {
+                    snapshot: tree.map(|()| StateHandle::Inline(next(&mut first))),
+                    state_bytes: bytes,
+                });
+            };
+            let made: Vec<u8> = make(content).await.map_err(made)?;
+            bytes += made.len() as u64;
+            first.push(made);
         }
         let path = self.file_in(directory, name)?;
         let written = async {
             let create = CreateOptions::default().overwrite();
-            let mut writer = self.fs.create(&path, &create).await?;
-            let snapshot = Box::pin(write_chunks(&mut writer, name, state)).await?;
-            Box::pin(self.finish(writer, options.finish)).await?;
-            Ok(snapshot)
-        };
-        match written.await {
-            Ok(snapshot) => Ok(WrittenState {
-                snapshot,
-                state_bytes,
-            }),
-            Err(cause) => {
-                self.clean(&path).await;
-                Err(StorageError::Write { cause })
+            let writer = self.fs.create(&path, &create).await.map_err(written)?;
+            let mut out = Together::new(writer, name);
+            let mut handles = Vec::new();
+            for chunk in first {
+                handles.push(out.write(chunk).await.map_err(written)?);
             }
+            for content in contents {
+                let chunk = make(content).await.map_err(made)?;
+                handles.push(out.write(chunk).await.map_err(written)?);
+            }
+            let state_bytes = out.offset;
+            let writer = out.finish().await.map_err(written)?;
+            Box::pin(self.finish(writer, options.finish))
+                .await
+                .map_err(written)?;
+            let mut handles = handles.into_iter();
+            Ok(WrittenState {
+                snapshot: tree.map(|()| next(&mut handles)),
+                state_bytes,
+            })
+        };
+        let written = written.await;
+        if written.is_err() {
+            self.clean(&path).await;
         }
+        written
     }
 
     /// Makes a snapshot complete, all of whose state is durable. `attempt` is of nobody else who may try the same.
@@ -180,80 +218,36 @@ impl SnapshotStorage {
     }
 }
 
-/// The same tree with another leaf for each chunk.
-fn inline(state: SubtaskSnapshot<Vec<u8>>) -> SubtaskSnapshot {
-    let state_inline = |state: StateSnapshot<Vec<u8>>| StateSnapshot {
-        name: state.name,
-        distribution: state.distribution,
-        schema: state.schema,
-        chunks: (state.chunks.into_iter())
-            .map(|chunk| StateChunk {
-                index: chunk.index,
-                entries: chunk.entries,
-                content: StateHandle::Inline(chunk.content),
-            })
-            .collect(),
-    };
-    let operators = state.operators.into_iter();
-    SubtaskSnapshot {
-        operators: operators
-            .map(|operator| OperatorSnapshot {
-                uid: operator.uid,
-                states: operator.states.into_iter().map(state_inline).collect(),
-            })
-            .collect(),
-    }
+const fn written(cause: FsError) -> StorageError {
+    StorageError::Write { cause }
 }
 
-/// Writes all chunks one after the other; each one's memory is free once it is written.
-async fn write_chunks(
-    writer: &mut FileWriter,
-    name: &str,
-    state: SubtaskSnapshot<Vec<u8>>,
-) -> Result<SubtaskSnapshot, FsError> {
-    let mut out = Together {
-        writer,
-        name,
-        offset: 0,
-        waiting: Vec::new(),
-    };
-    let mut operators = Vec::with_capacity(state.operators.len());
-    for operator in state.operators {
-        let mut states = Vec::with_capacity(operator.states.len());
-        for state in operator.states {
-            let mut chunks = Vec::with_capacity(state.chunks.len());
-            for chunk in state.chunks {
-                chunks.push(StateChunk {
-                    index: chunk.index,
-                    entries: chunk.entries,
-                    content: out.write(chunk.content).await?,
-                });
-            }
-            states.push(StateSnapshot {
-                name: state.name,
-                distribution: state.distribution,
-                schema: state.schema,
-                chunks,
-            });
-        }
-        operators.push(OperatorSnapshot {
-            uid: operator.uid,
-            states,
-        });
-    }
-    out.flush().await?;
-    Ok(SubtaskSnapshot { operators })
+const fn made(reason: String) -> StorageError {
+    StorageError::Made { reason }
+}
+
+fn next<T>(all: &mut impl Iterator<Item = T>) -> T {
+    all.next().expect("there is one for each chunk")
 }
 
 /// Puts small chunks together.
 struct Together<'a> {
-    writer: &'a mut FileWriter,
+    writer: FileWriter,
     name: &'a str,
     offset: u64,
     waiting: Vec<u8>,
 }
 
-impl Together<'_> {
+impl<'a> Together<'a> {
+    const fn new(writer: FileWriter, name: &'a str) -> Self {
+        Self {
+            writer,
+            name,
+            offset: 0,
+            waiting: Vec::new(),
+        }
+    }
+
     async fn write(&mut self, chunk: Vec<u8>) -> Result<StateHandle, FsError> {
         if chunk.is_empty() {
             return Ok(StateHandle::Inline(chunk));
@@ -282,5 +276,11 @@ impl Together<'_> {
             self.writer.write_bytes(waiting).await?;
         }
         Ok(())
+    }
+
+    /// The file, with all of it.
+    async fn finish(mut self) -> Result<FileWriter, FsError> {
+        self.flush().await?;
+        Ok(self.writer)
     }
 }

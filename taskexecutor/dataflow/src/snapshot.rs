@@ -80,11 +80,42 @@ pub(crate) fn schema(kind: &str, types: &[&str]) -> String {
     format!("{kind}<{}>", types.join(", "))
 }
 
+/// The bytes of a chunk.
+#[derive(Debug)]
+pub enum Content {
+    /// They are there.
+    Bytes(Vec<u8>),
+    /// They are made from what was shared at the barrier, in any thread. What the task does meanwhile does not change them.
+    Later(Later),
+}
+
+/// What makes the bytes of a chunk.
+pub struct Later(Box<dyn FnOnce() -> Result<Vec<u8>, TaskError> + Send>);
+
+impl std::fmt::Debug for Later {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Later")
+    }
+}
+
+impl Content {
+    /// The bytes.
+    ///
+    /// # Errors
+    /// If a key or a value says that it cannot be written.
+    pub fn into_bytes(self) -> Result<Vec<u8>, TaskError> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Later(Later(make)) => make(),
+        }
+    }
+}
+
 /// What the operators of a chain write at a barrier.
 #[derive(Debug)]
 pub struct Snapshot {
     barrier: CheckpointBarrier,
-    state: SubtaskSnapshot<Vec<u8>>,
+    state: SubtaskSnapshot<Content>,
 }
 
 impl Snapshot {
@@ -102,11 +133,11 @@ impl Snapshot {
     }
 
     /// All that was written.
-    pub fn into_state(self) -> SubtaskSnapshot<Vec<u8>> {
+    pub fn into_state(self) -> SubtaskSnapshot<Content> {
         self.state
     }
 
-    fn add(&mut self, owner: &StateOwner, state: StateSnapshot<Vec<u8>>) {
+    fn add(&mut self, owner: &StateOwner, state: StateSnapshot<Content>) {
         let operators = &mut self.state.operators;
         if operators.last().is_none_or(|last| *last.uid != *owner.uid) {
             operators.push(OperatorSnapshot {
@@ -136,21 +167,63 @@ impl Snapshot {
                 chunks.push(StateChunk {
                     index: group,
                     entries,
-                    content,
+                    content: Content::Bytes(content),
                 });
             }
         }
-        let name = name.to_owned();
+        self.add_keyed(owner, name, schema, chunks);
+        Ok(())
+    }
+
+    /// Writes a state by key that is shared now and written later. `share` gives the number of entries of the key group in a place, counted
+    /// from the subtask's first, and what appends them.
+    pub(crate) fn keyed_later<W>(
+        &mut self,
+        owner: &StateOwner,
+        name: &str,
+        schema: String,
+        mut share: impl FnMut(usize) -> (u64, W),
+    ) where
+        W: FnOnce(&mut Vec<u8>) -> Result<(), Malformed> + Send + 'static,
+    {
+        let named: Arc<str> = Arc::from(name);
+        let mut chunks = Vec::new();
+        for (place, group) in owner.groups().enumerate() {
+            let (entries, write) = share(place);
+            if entries == 0 {
+                continue;
+            }
+            let (owner, name) = (owner.clone(), Arc::clone(&named));
+            let make = move || {
+                let mut content = Vec::new();
+                write(&mut content).map_err(|why| owner.failed("write", &name, why))?;
+                Ok(content)
+            };
+            chunks.push(StateChunk {
+                index: group,
+                entries,
+                content: Content::Later(Later(Box::new(make))),
+            });
+        }
+        self.add_keyed(owner, name, schema, chunks);
+    }
+
+    fn add_keyed(
+        &mut self,
+        owner: &StateOwner,
+        name: &str,
+        schema: String,
+        chunks: Vec<StateChunk<Content>>,
+    ) {
         self.add(
             owner,
             StateSnapshot {
-                name,
+                name: name.to_owned(),
                 distribution: Distribution::KeyGroup,
                 schema,
                 chunks,
             },
         );
-        Ok(())
     }
 
     /// Writes elements that belong to no key.
@@ -175,7 +248,7 @@ impl Snapshot {
         let chunk = StateChunk {
             index: owner.subtask,
             entries,
-            content,
+            content: Content::Bytes(content),
         };
         self.add(
             owner,

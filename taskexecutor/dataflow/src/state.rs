@@ -32,6 +32,7 @@ mod keyed;
 mod list;
 mod map;
 mod operator;
+pub(crate) mod pages;
 pub(crate) mod table;
 mod ttl;
 mod value;

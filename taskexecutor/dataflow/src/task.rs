@@ -15,6 +15,7 @@ use spindle_common::job_graph::{JobGraph, SourceSplit};
 use crate::chain::Clock;
 use crate::channel::{InputGate, ResultPartition};
 use crate::mailbox::Mailbox;
+use crate::snapshot::Content;
 
 pub use crate::task_time::{TaskTime, TimeTotals, Waiting};
 
@@ -74,7 +75,7 @@ pub trait SnapshotWriter: Send {
     fn write(
         &mut self,
         barrier: &CheckpointBarrier,
-        state: SubtaskSnapshot<Vec<u8>>,
+        state: SubtaskSnapshot<Content>,
         stats: SubtaskCheckpointStats,
     );
 
@@ -90,7 +91,7 @@ impl SnapshotWriter for NoSnapshots {
     fn write(
         &mut self,
         _: &CheckpointBarrier,
-        _: SubtaskSnapshot<Vec<u8>>,
+        _: SubtaskSnapshot<Content>,
         _: SubtaskCheckpointStats,
     ) {
     }

@@ -15,6 +15,7 @@ use spindle_common::checkpoint::{
 use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::gateway::{FromWorker, TaskCheckpoint, TaskCheckpointOutcome};
 use spindle_common::id::{ExecutionAttemptId, JobId};
+use spindle_dataflow::snapshot::Content;
 use spindle_dataflow::task::SnapshotWriter;
 use spindle_storage::{Finish, SnapshotStorage, StorageError, WriteOptions, WrittenState};
 use tokio::runtime::Handle;
@@ -147,7 +148,7 @@ impl Snapshots {
     fn write(
         self: &Arc<Self>,
         barrier: &CheckpointBarrier,
-        state: SubtaskSnapshot<Vec<u8>>,
+        state: SubtaskSnapshot<Content>,
         stats: SubtaskCheckpointStats,
     ) {
         let Some(storage) = self.shelf.storage.clone() else {
@@ -182,7 +183,7 @@ impl Snapshots {
         &self,
         storage: SnapshotStorage,
         barrier: &CheckpointBarrier,
-        state: SubtaskSnapshot<Vec<u8>>,
+        state: SubtaskSnapshot<Content>,
         stats: SubtaskCheckpointStats,
         stopped: oneshot::Receiver<()>,
     ) {
@@ -197,7 +198,8 @@ impl Snapshots {
                 }
             },
         };
-        let write = Box::pin(storage.write_state(&barrier.directory, &name, state, &options));
+        let directory = &barrier.directory;
+        let write = Box::pin(storage.write_state_made(directory, &name, state, bytes, &options));
         let written = tokio::select! {
             written = write => Some(written),
             _ = stopped => None,
@@ -238,6 +240,18 @@ impl Snapshots {
     }
 }
 
+/// Makes the bytes of a chunk, where that takes nobody's time who also serves others.
+async fn bytes(content: Content) -> Result<Vec<u8>, String> {
+    let made = match content {
+        Content::Bytes(bytes) => return Ok(bytes),
+        later @ Content::Later(_) => tokio::task::spawn_blocking(|| later.into_bytes()).await,
+    };
+    match made {
+        Ok(made) => made.map_err(|error| error.to_string()),
+        Err(error) => Err(format!("what writes a state panicked: {error}")),
+    }
+}
+
 /// What a task begins with, or why it cannot be had.
 pub(crate) type Restored = Result<SubtaskSnapshot<Vec<u8>>, FailureCause>;
 
@@ -248,7 +262,7 @@ impl SnapshotWriter for Writer {
     fn write(
         &mut self,
         barrier: &CheckpointBarrier,
-        state: SubtaskSnapshot<Vec<u8>>,
+        state: SubtaskSnapshot<Content>,
         stats: SubtaskCheckpointStats,
     ) {
         self.0.write(barrier, state, stats);

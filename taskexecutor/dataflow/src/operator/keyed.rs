@@ -29,7 +29,7 @@ struct RunningValues<K, T, V> {
     places: Vec<(u32, u32)>,
 }
 
-impl<K: Key, T, V> RunningValues<K, T, V> {
+impl<K: Key, T, V: Clone> RunningValues<K, T, V> {
     fn new(context: &OperatorContext, selector: Arc<dyn KeySelector<K, T>>) -> Self {
         Self {
             owner: StateOwner::of(context),
@@ -64,15 +64,19 @@ impl<K: Key, T, V: Record> RunningValues<K, T, V> {
         schema("value by key", &[type_name::<K>(), type_name::<V>()])
     }
 
-    fn write(&self, into: &mut Snapshot) -> Result<(), TaskError> {
-        into.keyed(&self.owner, VALUES, Self::schema(), |group, out| {
-            let table = self.groups.get(group);
-            for (key, value) in table.iter() {
-                codec::encode(key, out)?;
-                codec::encode(value, out)?;
-            }
-            Ok(table.len() as u64)
-        })
+    fn write(&mut self, into: &mut Snapshot) {
+        let groups = &mut self.groups;
+        into.keyed_later(&self.owner, VALUES, Self::schema(), |group| {
+            let table = groups.at(group);
+            let (entries, shared) = (table.len() as u64, table.share());
+            let write = move |out: &mut Vec<u8>| {
+                shared.consume(|entry| {
+                    codec::encode(&entry.key, out)?;
+                    codec::encode(&entry.value, out)
+                })
+            };
+            (entries, write)
+        });
     }
 
     fn read(&mut self, from: &Restored) -> Result<(), TaskError> {
@@ -98,6 +102,7 @@ pub struct Scan<K, T, V, C, F, O> {
 impl<K, T, V, C, F, O> Scan<K, T, V, C, F, O>
 where
     K: Key,
+    V: Record,
     C: Fn() -> V,
     F: Fn(&mut V, T) -> O,
     O: 'static,
@@ -135,7 +140,7 @@ impl<K: Key, T, V: Record, C, F, O: 'static> Control for Scan<K, T, V, C, F, O> 
     }
 
     fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
-        self.values.write(into)?;
+        self.values.write(into);
         self.out.snapshot(into)
     }
 
@@ -226,7 +231,7 @@ impl<K: Key, T, A: AggregateFunction<T>> Control for RunningAggregate<K, T, A> {
     }
 
     fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
-        self.values.write(into)?;
+        self.values.write(into);
         self.out.snapshot(into)
     }
 

@@ -2,44 +2,47 @@
 
 use hashbrown::HashTable;
 
+use crate::state::pages::{Pages, SharedPages};
+
 /// Keys with their values. The index holds places in `entries`, so that a walk is in order of arrival and never meets the
 /// order of hashes.
 #[derive(Debug)]
 pub(crate) struct KeyTable<K, V> {
     index: HashTable<u32>,
-    entries: Vec<Entry<K, V>>,
+    entries: Pages<Entry<K, V>>,
 }
 
-#[derive(Debug)]
-struct Entry<K, V> {
+/// A key and its value.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry<K, V> {
     hash: u64,
-    key: K,
-    value: V,
+    pub(crate) key: K,
+    pub(crate) value: V,
 }
 
 impl<K, V> Default for KeyTable<K, V> {
     fn default() -> Self {
         Self {
             index: HashTable::new(),
-            entries: Vec::new(),
+            entries: Pages::default(),
         }
     }
 }
 
-impl<K: Eq + Clone, V> KeyTable<K, V> {
+impl<K: Eq + Clone, V: Clone> KeyTable<K, V> {
     /// The place of a key, which gets a value if there is none. Places stay until the table is drained.
     #[inline]
     pub(crate) fn place(&mut self, hash: u64, key: &K, make: impl FnOnce() -> V) -> u32 {
         let Self { index, entries } = self;
         let found = index.find(hash, |&place| {
-            let entry = &entries[place as usize];
+            let entry = entries.at(place as usize);
             entry.hash == hash && entry.key == *key
         });
         if let Some(&place) = found {
             return place;
         }
         let place = u32::try_from(entries.len()).expect("a key group holds less than 2^32 keys");
-        index.insert_unique(hash, place, |&other| entries[other as usize].hash);
+        index.insert_unique(hash, place, |&other| entries.at(other as usize).hash);
         entries.push(Entry {
             hash,
             key: key.clone(),
@@ -51,7 +54,7 @@ impl<K: Eq + Clone, V> KeyTable<K, V> {
     /// The value at a place.
     #[inline]
     pub(crate) fn value(&mut self, place: u32) -> &mut V {
-        &mut self.entries[place as usize].value
+        &mut self.entries.at_mut(place as usize).value
     }
 
     /// The value of a key, made if there is none.
@@ -74,7 +77,7 @@ impl<K: Eq + Clone, V> KeyTable<K, V> {
     /// Hash, key and value at a place.
     #[inline]
     pub(crate) fn entry(&self, place: u32) -> (u64, &K, &V) {
-        let entry = &self.entries[place as usize];
+        let entry = self.entries.at(place as usize);
         (entry.hash, &entry.key, &entry.value)
     }
 
@@ -89,11 +92,17 @@ impl<K: Eq + Clone, V> KeyTable<K, V> {
         self.entries.clear();
     }
 
+    /// All keys with their values as they are now, in order of arrival: for a snapshot, which is written while this changes.
+    pub(crate) fn share(&mut self) -> SharedPages<Entry<K, V>> {
+        self.entries.share()
+    }
+
     /// Takes all out, in order of arrival, and keeps the memory.
     #[cfg(test)]
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (K, V)> {
-        self.index.clear();
-        self.entries.drain(..).map(|entry| (entry.key, entry.value))
+        let all: Vec<_> = self.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        self.clear();
+        all.into_iter()
     }
 }
 

@@ -28,6 +28,12 @@ fn barrier(id: u64) -> CheckpointBarrier {
     }
 }
 
+/// The bytes of all chunks.
+fn written(snapshot: Snapshot) -> SubtaskSnapshot<Vec<u8>> {
+    let state = snapshot.into_state();
+    state.map(|content| content.into_bytes().unwrap())
+}
+
 /// Remembers of each key all it can, and tells it by timers.
 struct Everything {
     last: ValueState<u64>,
@@ -207,10 +213,16 @@ impl<O: Clone + Ord> Subtasks<O> {
 
     /// What all subtasks write, as the JobManager puts it together.
     fn snapshot(&mut self) -> Vec<SubtaskSnapshot<Vec<u8>>> {
+        let shared = self.share();
+        shared.into_iter().map(written).collect()
+    }
+
+    /// What all subtasks give at a barrier.
+    fn share(&mut self) -> Vec<Snapshot> {
         let each = self.made.iter_mut().map(|(operator, _)| {
             let mut snapshot = Snapshot::new(barrier(1));
             operator.snapshot(&mut snapshot).unwrap();
-            snapshot.into_state()
+            snapshot
         });
         each.collect()
     }
@@ -256,9 +268,13 @@ fn survives<O: Clone + Ord + std::fmt::Debug>(
     let (before, after) = steps.split_at(cut.min(steps.len()));
     let mut first = Subtasks::new(&make, parallelism.0, 0);
     first.run(before);
-    let snapshot = first.snapshot();
+    let (shared, barrier_at) = (first.share(), first.now);
     let mut out = first.out();
-    let mut second = Subtasks::new(&make, parallelism.1, first.now);
+    // What goes on before it is written does not change it.
+    first.run(after);
+    first.end();
+    let snapshot: Vec<_> = shared.into_iter().map(written).collect();
+    let mut second = Subtasks::new(&make, parallelism.1, barrier_at);
     second.restore(&snapshot);
     // Nothing is lost on the way, and nothing is there twice.
     let again = second.snapshot();
@@ -323,7 +339,7 @@ fn state_of_another_type_is_refused_by_name() {
     operator.push(&mut Batch::from(vec![1, 2, 3])).unwrap();
     let mut snapshot = Snapshot::new(barrier(1));
     operator.snapshot(&mut snapshot).unwrap();
-    let mut state = snapshot.into_state();
+    let mut state = written(snapshot);
     state.operators[0].states[0].schema = schema("value by key", &["u64", "f64"]);
     let (mut other, _) = counting(0, 1);
     let error = other
@@ -343,7 +359,7 @@ fn bytes_that_end_early_are_refused() {
     operator.push(&mut Batch::from(vec![1, 2, 3])).unwrap();
     let mut snapshot = Snapshot::new(barrier(1));
     operator.snapshot(&mut snapshot).unwrap();
-    let whole = snapshot.into_state();
+    let whole = written(snapshot);
     let length = whole.operators[0].states[0].chunks[0].content.len();
     for cut in 0..length {
         let mut state = whole.clone();
@@ -377,7 +393,7 @@ fn lists_are_dealt_out_when_the_parallelism_changes_and_kept_when_not() {
                 mine,
             )
             .unwrap();
-        all = snapshot.into_state();
+        all = written(snapshot);
         chunks.append(&mut all.operators[0].states[0].chunks);
     }
     all.operators[0].states[0].chunks = chunks;

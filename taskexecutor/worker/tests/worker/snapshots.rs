@@ -8,6 +8,7 @@ use spindle_common::checkpoint::{
 };
 use spindle_common::execution::{ExecutionState, FailureClass};
 use spindle_common::gateway::{TaskCheckpointOutcome, ToWorker};
+use spindle_dataflow::snapshot::Content;
 use spindle_dataflow::task::{Step, Task, TaskContext, TaskError, TaskFactory, TaskMail};
 
 use crate::support::{Host, Make, Sum, dataflow, eventually, producer};
@@ -70,6 +71,7 @@ impl Task for Stateful {
                     ..SubtaskCheckpointStats::default()
                 };
                 let state = state(vec![5; self.bytes]);
+                let state = state.map(Content::Bytes);
                 self.context.snapshots.write(&barrier, state, stats);
                 format!("trigger {}", barrier.id)
             }

@@ -241,9 +241,8 @@ impl Cluster {
             worker.handle(ToWorker::CancelTask { execution });
         }
         while self.workers.iter().any(|worker| worker.running_tasks() > 0) {
-            if self.reports.recv().await.is_none() {
-                break;
-            }
+            // Its last report comes before a task is gone.
+            drop(timeout(Duration::from_millis(10), self.reports.recv()).await);
         }
     }
 }
