@@ -27,8 +27,16 @@ use crate::task::TaskError;
 /// Name of the state of the panes.
 const PANES: &str = "panes";
 
+/// Name of the state that says until when windows have fired. Only of processing time: subtasks have come to different instants then, but see the same
+/// watermark at a barrier.
+const FIRED: &str = "fired";
+
 /// Where a record went that belongs to no window any more.
 const NO_SLOT: u32 = u32::MAX;
+
+fn schema_of_fired() -> String {
+    schema("instant by key group", &[type_name::<i64>()])
+}
 
 /// Aggregates records by key and pane, and fires a window when its time is over.
 pub(super) struct AlignedOperator<K, T, A: AggregateFunction<T>, W, O> {
@@ -268,6 +276,11 @@ where
         into.keyed(&self.owner, PANES, schema, |group, out| {
             panes.write(group, out)
         })?;
+        if self.time == WindowTime::Processing {
+            into.keyed(&self.owner, FIRED, schema_of_fired(), |group, out| {
+                panes.write_fired(group, out)
+            })?;
+        }
         let progress = (self.watermark, self.panes.passed());
         into.progress(&self.owner, WATERMARK, &progress)?;
         self.out.snapshot(into)
@@ -287,6 +300,11 @@ where
         from.keyed(owner, PANES, &Self::schema(), |group, bytes| {
             panes.read(group, bytes)
         })?;
+        if self.time == WindowTime::Processing {
+            from.keyed(owner, FIRED, &schema_of_fired(), |group, bytes| {
+                panes.read_fired(group, bytes)
+            })?;
+        }
         self.out.restore(from)
     }
 

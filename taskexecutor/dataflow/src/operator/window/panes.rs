@@ -66,6 +66,8 @@ pub(super) struct Panes<K, A> {
     cursor: Cursor,
     /// Windows that ended at or before this instant have fired.
     passed: i64,
+    /// One per key group once any is restored: windows that ended at or before this instant have fired for it, in the subtask that had it.
+    fired: Vec<i64>,
     merged: Merged<A>,
 }
 
@@ -95,6 +97,7 @@ impl<K: Eq + Clone, A: Clone> Panes<K, A> {
             free: Vec::new(),
             cursor: NOWHERE,
             passed: i64::MIN,
+            fired: Vec::new(),
             merged: Merged {
                 index: HashTable::new(),
                 entries: Vec::new(),
@@ -228,6 +231,7 @@ impl<K: Eq + Clone, A: Clone> Panes<K, A> {
         let Self {
             open,
             slots,
+            fired,
             merged,
             ..
         } = self;
@@ -240,6 +244,10 @@ impl<K: Eq + Clone, A: Clone> Panes<K, A> {
         merged.groups.dedup();
         for at in 0..merged.groups.len() {
             let group = merged.groups[at] as usize;
+            let fired = fired.get(group);
+            if fired.is_some_and(|fired| window.max_timestamp().0 <= *fired) {
+                continue;
+            }
             let mut holders = open.range(..panes).filter_map(|&(_, slot)| {
                 let table = &slots[slot as usize].tables[group];
                 (table.len() > 0).then_some((slot, table))
@@ -318,6 +326,27 @@ impl<K: Key, A: Record> Panes<K, A> {
         // A pane that has fired in part, as those of sliding windows have, is still one for the windows to come.
         let slot = self.open(start);
         self.place(slot, group, key_hash(&key), &key, || accumulator);
+        Ok(())
+    }
+
+    /// Appends until when windows have fired for a key group, and returns the number of entries: none if nothing of it waits to fire.
+    pub(super) fn write_fired(&self, group: usize, out: &mut Vec<u8>) -> Result<u64, Malformed> {
+        let mut slots = self
+            .open
+            .iter()
+            .map(|&(_, slot)| &self.slots[slot as usize]);
+        if slots.all(|pane| pane.tables[group].len() == 0) {
+            return Ok(0);
+        }
+        let before = self.fired.get(group).copied().unwrap_or(i64::MIN);
+        codec::encode(&self.passed.max(before), out)?;
+        Ok(1)
+    }
+
+    /// Takes until when windows have fired for a key group.
+    pub(super) fn read_fired(&mut self, group: usize, bytes: &mut &[u8]) -> Result<(), Malformed> {
+        self.fired.resize(self.key_groups, i64::MIN);
+        self.fired[group] = codec::decode(bytes)?;
         Ok(())
     }
 
