@@ -5,7 +5,28 @@
 //! harness.env().generate(10, |n| n).filter(|n| n % 3 == 0).collect("thirds");
 //! assert_eq!(harness.run().unwrap().collected::<u64>("thirds"), [0, 3, 6, 9]);
 //! ```
+//!
+//! [`Harness::run_until_killed`] and [`Harness::run_from`] have it checkpointed, killed and restored:
+//!
+//! ```
+//! use spindle_stream::testing::{Harness, JobSnapshot, Kill};
+//!
+//! let job = |parallelism| {
+//!     let mut harness = Harness::new(parallelism);
+//!     let numbers = harness.env().generate(20_000, |n| n).set_parallelism(2);
+//!     numbers.key_by(|n| n % 10).scan(|| 0, |sum, n| { *sum += n; *sum }).collect("sums");
+//!     harness
+//! };
+//! // A batch has 512 numbers, so each of the two that read does 20 steps.
+//! let kill = Kill::after(12).checkpoint_after(7);
+//! let left = job(2).run_until_killed(&JobSnapshot::default(), &kill).unwrap();
+//! assert!(left.checkpoint().is_some());
+//! let sums = job(3).run_from(&left).unwrap().collected::<u64>("sums");
+//! assert_eq!(sums.len(), 20_000);
+//! assert_eq!(sums.iter().max(), Some(&(0..20_000).filter(|n| n % 10 == 9).sum()));
+//! ```
 
+mod checkpoint;
 mod local;
 
 use std::sync::Arc;
@@ -21,6 +42,7 @@ use crate::context::IoContext;
 use crate::environment::StreamEnvironment;
 use crate::graph::Planning;
 
+pub use checkpoint::{JobSnapshot, Kill};
 pub use local::run;
 
 /// A job to be built and run in a test.
@@ -77,8 +99,36 @@ impl Harness {
     /// # Panics
     /// If the job has no graph.
     pub fn run(&self) -> Result<Finished, FailureCause> {
+        self.run_from(&JobSnapshot::default())
+    }
+
+    /// Runs the job to its end from what is left of it: the same job, though it may be of another parallelism.
+    ///
+    /// # Errors
+    /// The first failure of a task, such as state that is not that of its operators.
+    ///
+    /// # Panics
+    /// If the job has no graph.
+    pub fn run_from(&self, left: &JobSnapshot) -> Result<Finished, FailureCause> {
         let dataflow = self.dataflow().expect("the job has a graph");
-        run(&dataflow)
+        local::run_from(&dataflow, left, None).map(|(finished, _)| finished)
+    }
+
+    /// Runs the job from what is left of it until it is killed, and returns what is left then: the newest checkpoint that was complete.
+    /// Whatever its tasks have done since then is lost, other than what its sinks have written outside.
+    ///
+    /// # Errors
+    /// The first failure of a task, other than by the kill.
+    ///
+    /// # Panics
+    /// If the job has no graph.
+    pub fn run_until_killed(
+        &self,
+        left: &JobSnapshot,
+        kill: &Kill,
+    ) -> Result<JobSnapshot, FailureCause> {
+        let dataflow = self.dataflow().expect("the job has a graph");
+        local::run_from(&dataflow, left, Some(kill)).map(|(_, left)| left)
     }
 }
 

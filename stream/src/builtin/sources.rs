@@ -134,9 +134,11 @@ where
 
     fn restore(&mut self, entries: Vec<Vec<u8>>) -> Result<(), OperatorError> {
         let ranges = entries.iter().map(|entry| decode(entry));
-        let ranges = ranges.collect::<Option<Vec<_>>>().ok_or_else(foreign)?;
+        let mut ranges = ranges.collect::<Option<Vec<_>>>().ok_or_else(foreign)?;
         self.read = 0;
         self.total = ranges.iter().map(|range| range.end - range.start).sum();
+        // Dealt out anew they may stand in any order; event times, if there are any, mostly rise with the numbers.
+        ranges.sort_unstable_by_key(|range| range.start);
         self.ranges = ranges.into();
         Ok(())
     }

@@ -1,14 +1,13 @@
 //! Threads and queues in the place of workers and connections.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Barrier, OnceLock};
+use std::sync::{Arc, Barrier, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use spindle_common::checkpoint::SubtaskSnapshot;
 use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::id::{ExecutionAttemptId, JobId};
 use spindle_common::job_graph::JobEdge;
@@ -18,10 +17,11 @@ use spindle_dataflow::channel::{Buffer, GateEvent, InputGate, ResultPartition};
 use spindle_dataflow::current_operator;
 use spindle_dataflow::mailbox::{Mailbox, Signals};
 use spindle_dataflow::task::{
-    Dataflow, NoSnapshots, Step, TaskContext, TaskError, TaskFactory, TaskMetrics,
+    Dataflow, NoSnapshots, Step, TaskContext, TaskError, TaskFactory, TaskMail, TaskMetrics,
 };
 
 use super::Finished;
+use super::checkpoint::{Acknowledging, Coordination, JobSnapshot, Kill};
 
 /// Buffers that wait for one consumer on one edge, for each producer.
 const CREDIT: usize = 8;
@@ -30,18 +30,29 @@ const CREDIT: usize = 8;
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What the thread of one task waits on. Who changes its condition wakes it after that.
-struct Waker {
+pub(super) struct Waker {
     thread: OnceLock<Thread>,
     mail: AtomicBool,
-    /// Whether any task failed.
+    letters: Mutex<Vec<TaskMail>>,
+    /// Whether any task failed, or all were killed.
     failed: Arc<AtomicBool>,
 }
 
 impl Waker {
-    fn unpark(&self) {
+    pub(super) fn unpark(&self) {
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
+    }
+
+    /// Has the task handle this after its step.
+    pub(super) fn send(&self, letter: TaskMail) {
+        self.letters().push(letter);
+        self.wake();
+    }
+
+    fn letters(&self) -> std::sync::MutexGuard<'_, Vec<TaskMail>> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -63,8 +74,19 @@ impl Signals for Waker {
 struct QueueGate {
     channels: usize,
     queue: Receiver<(usize, Buffer)>,
+    /// One per channel: whether nothing is taken from it.
+    blocked: Vec<bool>,
+    /// What came on channels while they were blocked. All channels share the queue, so it has to make room for the others.
+    aside: VecDeque<(usize, Buffer)>,
     clock: Clock,
     waker: Arc<Waker>,
+}
+
+impl QueueGate {
+    fn next_aside(&mut self) -> Option<(usize, Buffer)> {
+        let at = self.aside.iter().position(|it| !self.blocked[it.0])?;
+        self.aside.remove(at)
+    }
 }
 
 impl InputGate for QueueGate {
@@ -77,13 +99,20 @@ impl InputGate for QueueGate {
             if self.waker.mail.swap(false, Ordering::SeqCst) {
                 return Ok(GateEvent::Woken);
             }
+            if let Some((channel, buffer)) = self.next_aside() {
+                return Ok(GateEvent::Buffer(channel, buffer));
+            }
             match self.queue.try_recv() {
+                Ok(it) if self.blocked[it.0] => {
+                    self.aside.push_back(it);
+                    continue;
+                }
                 Ok((channel, buffer)) => return Ok(GateEvent::Buffer(channel, buffer)),
-                Err(TryRecvError::Disconnected) => return Err(TaskError::Cancelled),
-                Err(TryRecvError::Empty) if self.waker.is_cancelled() => {
+                Err(TryRecvError::Disconnected) if self.aside.is_empty() => {
                     return Err(TaskError::Cancelled);
                 }
-                Err(TryRecvError::Empty) => {}
+                Err(_) if self.waker.is_cancelled() => return Err(TaskError::Cancelled),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
             }
             let left = until.map(|until| until.since(self.clock.now()));
             if left == Some(Duration::ZERO) {
@@ -93,11 +122,13 @@ impl InputGate for QueueGate {
         }
     }
 
-    // There are no barriers here.
+    fn block(&mut self, channel: usize) {
+        self.blocked[channel] = true;
+    }
 
-    fn block(&mut self, _: usize) {}
-
-    fn resume(&mut self) {}
+    fn resume(&mut self) {
+        self.blocked.fill(false);
+    }
 }
 
 /// The number of a channel at its consumer, the way there, and what wakes it.
@@ -144,14 +175,37 @@ struct Subtask {
 /// # Errors
 /// The first failure of a task, other than that it was told to stop because another failed.
 pub fn run(dataflow: &Dataflow) -> Result<Finished, FailureCause> {
+    run_from(dataflow, &JobSnapshot::default(), None).map(|(finished, _)| finished)
+}
+
+/// Runs a dataflow from a snapshot on, to its end or until it is killed; then what it finished is void. With what is left for the next
+/// run.
+pub(super) fn run_from(
+    dataflow: &Dataflow,
+    from: &JobSnapshot,
+    kill: Option<&Kill>,
+) -> Result<(Finished, JobSnapshot), FailureCause> {
     let failed = Arc::new(AtomicBool::new(false));
-    let subtasks = deploy(dataflow, &failed);
+    let mut subtasks = deploy(dataflow, from, &failed);
+    let tasks = subtasks.iter().map(|subtask| {
+        let waker = Arc::clone(&subtask.waker);
+        (waker, subtask.context.gate.is_none())
+    });
+    let coordination = Coordination::new(kill, from, tasks.collect(), Arc::clone(&failed));
+    let coordination = Arc::new(coordination);
+    for (task, subtask) in subtasks.iter_mut().enumerate() {
+        subtask.context.snapshots = Box::new(Acknowledging {
+            task,
+            coordination: Arc::clone(&coordination),
+        });
+    }
     let all_read = Barrier::new(subtasks.len());
     let done: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = subtasks
-            .into_iter()
-            .map(|subtask| scope.spawn(|| execute(subtask, &failed, &all_read)))
-            .collect();
+        let (failed, all_read, coordination) = (&failed, &all_read, &coordination);
+        let run = |(task, subtask)| {
+            scope.spawn(move || execute(subtask, failed, all_read, coordination, task))
+        };
+        let threads: Vec<_> = subtasks.into_iter().enumerate().map(run).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().expect("panics are caught in the thread"))
@@ -171,8 +225,12 @@ pub fn run(dataflow: &Dataflow) -> Result<Finished, FailureCause> {
     // A task that was stopped by the failure of another is not the cause.
     failures.sort_by_key(|(cancelled, _)| *cancelled);
     match failures.into_iter().next() {
-        Some((_, cause)) => Err(cause),
-        None => Ok(finished),
+        Some((cancelled, cause)) if !cancelled || !coordination.kills() => Err(cause),
+        Some(_) | None => {
+            let coordination = Arc::into_inner(coordination);
+            let left = coordination.expect("all tasks are gone").left();
+            Ok((finished, left))
+        }
     }
 }
 
@@ -186,7 +244,13 @@ struct Ran {
 type Failure = (bool, FailureCause);
 
 /// Runs a task on the calling thread; it commits when all have read and written all, and none failed.
-fn execute(subtask: Subtask, failed: &AtomicBool, all_read: &Barrier) -> Result<Ran, Failure> {
+fn execute(
+    subtask: Subtask,
+    failed: &AtomicBool,
+    all_read: &Barrier,
+    coordination: &Coordination,
+    at: usize,
+) -> Result<Ran, Failure> {
     let metrics = Arc::clone(&subtask.context.metrics);
     let Subtask {
         vertex,
@@ -195,20 +259,36 @@ fn execute(subtask: Subtask, failed: &AtomicBool, all_read: &Barrier) -> Result<
         waker,
     } = subtask;
     let _ = waker.thread.set(thread::current());
-    let run = guard(move || {
+    let reads_source = context.gate.is_none();
+    let run = guard(|| {
         let mut task = factory.build(context)?;
         loop {
-            match task.step()? {
-                // No task gets mail here.
+            let letters = std::mem::take(&mut *waker.letters());
+            for letter in letters {
+                task.handle(letter)?;
+            }
+            if reads_source && coordination.kills() {
+                if waker.is_cancelled() {
+                    return Err(TaskError::Cancelled);
+                }
+                if !coordination.may_step(at) {
+                    waker.park(None);
+                    continue;
+                }
+            }
+            let step = task.step()?;
+            coordination.stepped(at, step != Step::Continue);
+            match step {
+                // No job is stopped with a savepoint here.
                 Step::Continue | Step::Held => {}
-                step @ (Step::AwaitingCommit | Step::Finished) => return Ok((task, step)),
+                Step::AwaitingCommit | Step::Finished => return Ok((task, step)),
             }
         }
     });
     failed.fetch_or(run.is_err(), Ordering::SeqCst);
     all_read.wait();
     let (mut task, step) = run?;
-    if failed.load(Ordering::SeqCst) {
+    if failed.load(Ordering::SeqCst) || coordination.kills() {
         return Err((true, TaskError::Cancelled.into_cause()));
     }
     let collected = guard(move || {
@@ -244,7 +324,7 @@ fn guard<R>(code: impl FnOnce() -> Result<R, TaskError>) -> Result<R, Failure> {
     }
 }
 
-fn deploy(dataflow: &Dataflow, failed: &Arc<AtomicBool>) -> Vec<Subtask> {
+fn deploy(dataflow: &Dataflow, from: &JobSnapshot, failed: &Arc<AtomicBool>) -> Vec<Subtask> {
     let graph = &dataflow.graph;
     let start = Instant::now();
     let mono = move || {
@@ -266,7 +346,7 @@ fn deploy(dataflow: &Dataflow, failed: &Arc<AtomicBool>) -> Vec<Subtask> {
             execution: ExecutionAttemptId {
                 vertex: vertex.id,
                 subtask,
-                attempt: 0,
+                attempt: from.attempt,
             },
             parallelism: vertex.parallelism,
             max_parallelism: vertex.max_parallelism,
@@ -282,13 +362,14 @@ fn deploy(dataflow: &Dataflow, failed: &Arc<AtomicBool>) -> Vec<Subtask> {
             buffer_timeout: Duration::from_millis(100),
             clock: clock.clone(),
             mailbox: Mailbox::new(Arc::clone(waker) as _),
-            restored: SubtaskSnapshot::default(),
+            restored: from.of(vertex, subtask),
             snapshots: Box::new(NoSnapshots),
         };
         let of = |subtask| {
             let waker = Arc::new(Waker {
                 thread: OnceLock::new(),
                 mail: AtomicBool::new(false),
+                letters: Mutex::default(),
                 failed: Arc::clone(failed),
             });
             Subtask {
@@ -327,6 +408,8 @@ fn deploy(dataflow: &Dataflow, failed: &Arc<AtomicBool>) -> Vec<Subtask> {
             context.gate = Some(Box::new(QueueGate {
                 channels: all,
                 queue,
+                blocked: vec![false; all],
+                aside: VecDeque::new(),
                 clock: clock.clone(),
                 waker: Arc::clone(waker),
             }));

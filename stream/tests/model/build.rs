@@ -16,6 +16,7 @@ use crate::job::{
     Total, Watermarks, copies, digest, gap_of, in_order, kept, larger, mapped, paired, rekeyed,
     restamped,
 };
+use crate::paced::Paced;
 
 pub(crate) fn millis(ms: i64) -> Duration {
     Duration::from_millis(ms as u64)
@@ -39,7 +40,7 @@ fn build(env: &StreamEnvironment, job: &Job) -> DataStream<Row> {
             subtasks,
             watermarks,
         } => env
-            .from_collection(events.clone())
+            .source("Paced", Paced::new(events.clone()))
             .set_parallelism(*subtasks)
             .assign_timestamps(strategy(*watermarks), |event| EventTime(event.time()))
             .set_parallelism(*subtasks)

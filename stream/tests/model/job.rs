@@ -296,6 +296,57 @@ pub(crate) fn paired(a: &Row, b: &Row) -> Row {
     Row::new(a.key.clone(), a.value * 17 + b.value)
 }
 
+impl Job {
+    /// The same job at another parallelism, wherever its answer does not depend on that.
+    pub(crate) fn rescaled(&self, by: u32) -> Self {
+        let other = |parallelism: u32| (parallelism - 1 + by) % 4 + 1;
+        let placed = |place: &Place| match place.route {
+            // All subtasks get all.
+            Route::Broadcast => *place,
+            Route::Forward
+            | Route::Rebalance
+            | Route::Rescale
+            | Route::Shuffle
+            | Route::Global
+            | Route::Custom => Place {
+                parallelism: other(place.parallelism),
+                ..*place
+            },
+        };
+        match self {
+            Self::Source {
+                events,
+                subtasks,
+                watermarks,
+            } => Self::Source {
+                events: events.clone(),
+                subtasks: other(*subtasks),
+                watermarks: *watermarks,
+            },
+            Self::Step { input, step, place } => Self::Step {
+                input: Box::new(input.rescaled(by)),
+                step: *step,
+                place: placed(place),
+            },
+            Self::Meet {
+                first,
+                second,
+                meeting,
+                place,
+            } => Self::Meet {
+                first: Box::new(first.rescaled(by)),
+                second: second.as_ref().map(|it| Box::new(it.rescaled(by))),
+                meeting: *meeting,
+                place: if matches!(meeting, Meeting::Broadcast) {
+                    *place
+                } else {
+                    placed(place)
+                },
+            },
+        }
+    }
+}
+
 fn assigner() -> impl Strategy<Value = Assigner> {
     let offset = || (0_i64..40).prop_map(|n| n * 2 + 1);
     prop_oneof![

@@ -9,6 +9,7 @@ mod functions;
 mod job;
 mod model;
 mod ordered;
+mod paced;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -17,7 +18,7 @@ use std::process::{Command, ExitCode};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
-use spindle_stream::testing::Harness;
+use spindle_stream::testing::{Harness, JobSnapshot, Kill};
 
 use crate::job::Job;
 use crate::model::Timed;
@@ -26,9 +27,23 @@ use crate::model::Timed;
 const JOB_VARIABLE: &str = "SPINDLE_TEST_MODEL_JOB";
 
 fn run(job: &Job) -> Vec<Timed> {
-    let mut harness = Harness::new(2);
-    build::build_with_times(harness.env(), job).collect("out");
-    let finished = harness.run().unwrap();
+    run_killed(job, &[])
+}
+
+/// Runs the job, kills it each time, and goes on from what is left, the job rescaled by so much.
+fn run_killed(job: &Job, kills: &[(Kill, u32)]) -> Vec<Timed> {
+    let mut left = JobSnapshot::default();
+    let mut job = job.clone();
+    let harness = |job: &Job| {
+        let mut harness = Harness::new(2);
+        build::build_with_times(harness.env(), job).collect("out");
+        harness
+    };
+    for (kill, rescaled_by) in kills {
+        left = harness(&job).run_until_killed(&left, kill).unwrap();
+        job = job.rescaled(*rescaled_by);
+    }
+    let finished = harness(&job).run_from(&left).unwrap();
     assert_eq!(finished.late_records_dropped(), 0);
     let mut out = finished.collected("out");
     out.sort_unstable();
@@ -72,7 +87,7 @@ fn the_program() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_time: 60_000, ..ProptestConfig::with_cases(1500) })]
+    #![proptest_config(ProptestConfig { max_shrink_time: 60_000, ..ProptestConfig::with_cases(1000) })]
 
     #[test]
     fn any_job_comes_to_what_the_model_says(job in job::job()) {
@@ -89,6 +104,51 @@ proptest! {
     ) {
         let expected = ordered::model(operator, &elements);
         prop_assert_eq!(ordered::run(operator, elements, parallelism), expected);
+    }
+}
+
+/// After which steps to checkpoint, and to kill. Most kills find their checkpoints complete.
+fn kill() -> impl Strategy<Value = Kill> {
+    let steps = prop_oneof![1 => 0..=paced::STEPS, 2 => paced::STEPS / 2..=paced::STEPS];
+    let checkpoints = prop::collection::vec(0..paced::STEPS / 2, 1..4);
+    (steps, checkpoints, prop::bool::weighted(0.2)).prop_map(|(steps, checkpoints, loses)| {
+        let kill = checkpoints
+            .into_iter()
+            .fold(Kill::after(steps), Kill::checkpoint_after);
+        if loses {
+            kill.losing_pending_checkpoints()
+        } else {
+            kill
+        }
+    })
+}
+
+/// One to three, with a number below four for each.
+fn kills() -> impl Strategy<Value = Vec<(Kill, u32)>> {
+    let by = prop_oneof![1 => Just(0_u32), 1 => 1_u32..4];
+    prop::collection::vec((kill(), by), 1..=3)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_time: 60_000, ..ProptestConfig::with_cases(500) })]
+
+    #[test]
+    fn any_job_that_is_killed_and_restored_comes_to_the_same(job in job::job(), kills in kills()) {
+        let expected = model::evaluate(&job);
+        prop_assume!(expected.is_some());
+        let mut expected = expected.unwrap();
+        expected.sort_unstable();
+        prop_assert_eq!(run_killed(&job, &kills), expected);
+    }
+
+    #[test]
+    fn what_depends_on_order_comes_to_the_same_after_kills(
+        operator in ordered::operator(), elements in ordered::elements(), kills in kills(), parallelism in 1_u32..5,
+    ) {
+        let kills: Vec<_> = kills.into_iter().map(|(kill, n)| (kill, n + 1)).collect();
+        let (out, late, _) = ordered::model(operator, &elements);
+        let (made, made_late, _) = ordered::run_killed(operator, &elements, &kills, parallelism);
+        prop_assert_eq!((made, made_late), (out, late));
     }
 }
 
@@ -116,6 +176,22 @@ fn jobs_have_every_operator_and_mostly_an_answer() {
     assert!(missing.is_empty(), "no job has {missing:?}");
     assert!(operators >= 600, "{operators} operators in 300 jobs");
     assert!(rows >= 150, "{rows} of 300 jobs have an answer");
+}
+
+#[test]
+fn kills_mostly_leave_a_checkpoint() {
+    let mut runner = TestRunner::deterministic();
+    let (mut kills, mut left) = (0, 0);
+    while kills < 100 {
+        let job = job::job().new_tree(&mut runner).unwrap().current();
+        let kill = kill().new_tree(&mut runner).unwrap().current();
+        let mut harness = Harness::new(2);
+        build::build_with_times(harness.env(), &job).collect("out");
+        let snapshot = harness.run_until_killed(&JobSnapshot::default(), &kill);
+        kills += 1;
+        left += usize::from(snapshot.unwrap().checkpoint().is_some());
+    }
+    assert!(left >= 50, "{left} of {kills} kills left a checkpoint");
 }
 
 proptest! {

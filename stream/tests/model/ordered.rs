@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use spindle_stream::testing::Harness;
+use spindle_stream::testing::{Finished, Harness, JobSnapshot, Kill};
 use spindle_stream::{
     ContinuousEventTimeTrigger, CountTrigger, DataStream, DeltaTrigger, EventTime, FunctionResult,
     KeyedContext, KeyedProcessFunction, ListState, OutputTag, PurgingTrigger, States, Timer,
@@ -16,6 +16,7 @@ use spindle_stream::{
 
 use crate::build::{millis, windows_of};
 use crate::job::{Assigner, Row, digest, gap_of, in_order};
+use crate::paced::Paced;
 
 /// A record, its event time, and how far event time has come after it.
 type Element = (Row, i64, Option<i64>);
@@ -104,13 +105,34 @@ pub(crate) fn elements() -> impl Strategy<Value = Vec<Element>> {
 pub(crate) type Answer = (Vec<Row>, Vec<Row>, u64);
 
 pub(crate) fn run(operator: Operator, elements: Vec<Element>, parallelism: u32) -> Answer {
+    answer(&built(operator, elements, parallelism).run().unwrap())
+}
+
+/// The same, killed and restored each time at the parallelism that stands with the kill. Those dropped before that are not counted.
+pub(crate) fn run_killed(
+    operator: Operator,
+    elements: &[Element],
+    kills: &[(Kill, u32)],
+    parallelism: u32,
+) -> Answer {
+    let mut left = JobSnapshot::default();
+    for (kill, parallelism) in kills {
+        let harness = built(operator, elements.to_vec(), *parallelism);
+        left = harness.run_until_killed(&left, kill).unwrap();
+    }
+    let harness = built(operator, elements.to_vec(), parallelism);
+    answer(&harness.run_from(&left).unwrap())
+}
+
+fn built(operator: Operator, elements: Vec<Element>, parallelism: u32) -> Harness {
     let mut harness = Harness::new(parallelism);
     let strategy = WatermarkStrategy::per_record(|(_, _, mark): &Element, _| {
         mark.map(|mark| Watermark(EventTime(mark)))
     });
     let stream = harness
         .env()
-        .from_collection(elements)
+        .source("Paced", Paced::new(elements))
+        .set_parallelism(1)
         .assign_timestamps(strategy, |element| EventTime(element.1))
         .set_parallelism(1)
         .map(|(row, ..)| row)
@@ -164,7 +186,10 @@ pub(crate) fn run(operator: Operator, elements: Vec<Element>, parallelism: u32) 
             made.collect("out");
         }
     }
-    let finished = harness.run().unwrap();
+    harness
+}
+
+fn answer(finished: &Finished) -> Answer {
     let mut out: Vec<Row> = finished.collected("out");
     let mut late: Vec<Row> = finished.collected("late");
     out.sort_unstable();
