@@ -121,6 +121,14 @@ fn counting(subtask: u32, parallelism: u32) -> Made<u64> {
 }
 
 fn windowing(windows: Windows<u64>, lateness_ms: i64) -> impl Fn(u32, u32) -> Made<Vec<u64>> {
+    windowing_by(false, windows, lateness_ms)
+}
+
+fn windowing_by(
+    on_clock: bool,
+    windows: Windows<u64>,
+    lateness_ms: i64,
+) -> impl Fn(u32, u32) -> Made<Vec<u64>> {
     move |subtask, parallelism| {
         let (next, seen) = tape();
         let spec = WindowSpec {
@@ -134,7 +142,11 @@ fn windowing(windows: Windows<u64>, lateness_ms: i64) -> impl Fn(u32, u32) -> Ma
             &spec,
             Arc::new(ToList),
             Arc::new(Results(|_: &u64, _, all| all)),
-            Arc::new(EndOfWindow::Event),
+            Arc::new(if on_clock {
+                EndOfWindow::Processing
+            } else {
+                EndOfWindow::Event
+            }),
             next,
         );
         (operator, seen)
@@ -330,6 +342,41 @@ proptest! {
     ) {
         survives(windowing(sliding(), lateness), &steps, cut, (before, after))?;
         survives(windowing(sessions(), lateness), &steps, cut, (before, after))?;
+    }
+}
+
+/// Subtasks look at their clocks at different instants: what one has said already is not said again when they become one.
+#[test]
+fn windows_of_processing_time_that_have_fired_do_not_fire_again_at_another_parallelism() {
+    let (size, slide) = (
+        std::time::Duration::from_millis(4),
+        std::time::Duration::from_millis(1),
+    );
+    let make = windowing_by(
+        true,
+        SlidingWindows::of(size, slide).on_processing_time().into(),
+        0,
+    );
+    let mut first = Subtasks::new(&make, 2, 0);
+    let records: Vec<_> = (0..13).map(|n| (n, 0)).collect();
+    first.run(&[Step {
+        records,
+        advance: 0,
+    }]);
+    // Of the four windows that have each record, three are over for one subtask, and none for the other.
+    first.made[0].0.processing_time(EventTime(3)).unwrap();
+    let snapshot = first.snapshot();
+    let mut out = first.out();
+    let mut second = Subtasks::new(&make, 1, 0);
+    second.restore(&snapshot);
+    second.end();
+    out.extend(second.out());
+    for n in 0..13 {
+        assert_eq!(
+            out.iter().filter(|all| all.contains(&n)).count(),
+            4,
+            "{n}: {out:?}"
+        );
     }
 }
 
