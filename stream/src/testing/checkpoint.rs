@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use spindle_common::checkpoint::{
-    CheckpointBarrier, CheckpointId, Distribution, OperatorSnapshot, SnapshotKind, StateSnapshot,
-    SubtaskCheckpointStats, SubtaskSnapshot,
+    CheckpointBarrier, CheckpointId, Distribution, OperatorSnapshot, SnapshotKind, StateChunk,
+    StateSnapshot, SubtaskCheckpointStats, SubtaskSnapshot,
 };
 use spindle_common::job_graph::JobVertex;
 use spindle_common::key_group::key_groups_of;
-use spindle_dataflow::task::{SnapshotWriter, TaskMail};
+use spindle_dataflow::snapshot::Content;
+use spindle_dataflow::task::{SnapshotWriter, TaskError, TaskMail};
 
 use super::local::Waker;
 
@@ -306,14 +307,48 @@ impl SnapshotWriter for Acknowledging {
     fn write(
         &mut self,
         barrier: &CheckpointBarrier,
-        state: SubtaskSnapshot<Vec<u8>>,
+        state: SubtaskSnapshot<Content>,
         _: SubtaskCheckpointStats,
     ) {
-        self.coordination.acknowledge(self.task, barrier.id, state);
+        match written(state) {
+            Ok(state) => self.coordination.acknowledge(self.task, barrier.id, state),
+            Err(error) => self.decline(barrier.id, error.to_string()),
+        }
     }
 
     fn decline(&mut self, checkpoint: CheckpointId, _: String) {
         let mut state = self.coordination.state();
         self.coordination.abort(&mut state, checkpoint);
     }
+}
+
+/// A task's state with the bytes of all chunks, those that are made later too.
+fn written(state: SubtaskSnapshot<Content>) -> Result<SubtaskSnapshot<Vec<u8>>, TaskError> {
+    let chunk = |chunk: StateChunk<Content>| {
+        Ok(StateChunk {
+            index: chunk.index,
+            entries: chunk.entries,
+            content: chunk.content.into_bytes()?,
+        })
+    };
+    let state_of = |state: StateSnapshot<Content>| {
+        let chunks: Result<Vec<_>, TaskError> = state.chunks.into_iter().map(chunk).collect();
+        Ok(StateSnapshot {
+            name: state.name,
+            distribution: state.distribution,
+            schema: state.schema,
+            chunks: chunks?,
+        })
+    };
+    let operator = |operator: OperatorSnapshot<Content>| {
+        let states: Result<Vec<_>, TaskError> = operator.states.into_iter().map(state_of).collect();
+        Ok(OperatorSnapshot {
+            uid: operator.uid,
+            states: states?,
+        })
+    };
+    let operators: Result<Vec<_>, TaskError> = state.operators.into_iter().map(operator).collect();
+    Ok(SubtaskSnapshot {
+        operators: operators?,
+    })
 }

@@ -107,7 +107,7 @@ async fn measure(keys: u64, parallelism: u32, options: &Options) -> Result<Figur
     let probe = Arc::new(Probe::default());
     let dataflow = job::counting(keys, parallelism, &probe)?;
     let mut figures = Figures::default();
-    let mut cluster = Cluster::start(&dataflow, &storage, parallelism, &options.directory).await?;
+    let mut cluster = Cluster::start(&dataflow, &storage, parallelism, &options.directory)?;
     cluster.deploy(None)?;
     reached(&probe, keys).await?;
     let interval = Duration::from_millis(options.interval_ms);
@@ -139,7 +139,7 @@ async fn measure(keys: u64, parallelism: u32, options: &Options) -> Result<Figur
 
     let probe = Arc::new(Probe::default());
     let dataflow = job::counting(keys, parallelism, &probe)?;
-    let cluster = Cluster::start(&dataflow, &storage, parallelism, &options.directory).await?;
+    let cluster = Cluster::start(&dataflow, &storage, parallelism, &options.directory)?;
     let began = Instant::now();
     cluster.deploy(Some(&last))?;
     reached(&probe, 1).await?;

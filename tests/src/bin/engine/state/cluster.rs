@@ -58,7 +58,7 @@ type States = BTreeMap<String, BTreeMap<String, StateSnapshot>>;
 
 impl Cluster {
     /// Workers without tasks, which write checkpoints below a directory.
-    pub(crate) async fn start(
+    pub(crate) fn start(
         dataflow: &Dataflow,
         storage: &SnapshotStorage,
         workers: u32,
