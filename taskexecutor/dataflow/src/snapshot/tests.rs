@@ -78,7 +78,9 @@ impl KeyedProcessFunction<u64, u64, String> for Everything {
 
 type Made<O> = (Box<dyn Collector<u64>>, Arc<std::sync::Mutex<Vec<Seen<O>>>>);
 
-fn selector() -> Arc<ByValue<fn(&u64) -> u64>> {
+type Remainder = ByValue<fn(&u64) -> u64>;
+
+fn selector() -> Arc<Remainder> {
     Arc::new(ByValue(|n| n % 13))
 }
 
