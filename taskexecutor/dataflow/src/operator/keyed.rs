@@ -13,7 +13,7 @@ use crate::key::{KeyScratch, KeySelector};
 use crate::operator::OperatorContext;
 use crate::operator::aggregate::AggregateFunction;
 use crate::operator::groups::Groups;
-use crate::operator::table::KeyTable;
+use crate::operator::table::SharedTable;
 use crate::record::{Key, Record};
 use crate::snapshot::{Restored, Snapshot, StateOwner, schema};
 use crate::task::TaskError;
@@ -23,7 +23,7 @@ struct RunningValues<K, T, V> {
     owner: StateOwner,
     name: Arc<str>,
     selector: Arc<dyn KeySelector<K, T>>,
-    groups: Groups<KeyTable<K, V>>,
+    groups: Groups<SharedTable<K, V>>,
     keys: KeyScratch<K>,
     /// By record: which of the groups, and the place in it.
     places: Vec<(u32, u32)>,

@@ -1,5 +1,7 @@
 //! A hash table that takes the hash a key already has and remembers the order in which keys came.
 
+use std::marker::PhantomData;
+
 use hashbrown::HashTable;
 
 use crate::state::pages::{Pages, SharedPages};
@@ -7,9 +9,64 @@ use crate::state::pages::{Pages, SharedPages};
 /// Keys with their values. The index holds places in `entries`, so that a walk is in order of arrival and never meets the
 /// order of hashes.
 #[derive(Debug)]
-pub(crate) struct KeyTable<K, V> {
+pub(crate) struct KeyTable<K, V, L = Vec<Entry<K, V>>> {
     index: HashTable<u32>,
-    entries: Pages<Entry<K, V>>,
+    entries: L,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+/// One that a snapshot can share. It costs a look at whether the entry is shared.
+pub(crate) type SharedTable<K, V> = KeyTable<K, V, Pages<Entry<K, V>>>;
+
+/// Where the entries stand.
+pub(crate) trait Entries<E>: Default {
+    fn len(&self) -> usize;
+    fn at(&self, place: usize) -> &E;
+    fn at_mut(&mut self, place: usize) -> &mut E;
+    fn push(&mut self, entry: E);
+}
+
+impl<E> Entries<E> for Vec<E> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn at(&self, place: usize) -> &E {
+        &self[place]
+    }
+
+    #[inline]
+    fn at_mut(&mut self, place: usize) -> &mut E {
+        &mut self[place]
+    }
+
+    #[inline]
+    fn push(&mut self, entry: E) {
+        self.push(entry);
+    }
+}
+
+impl<E: Clone> Entries<E> for Pages<E> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn at(&self, place: usize) -> &E {
+        self.at(place)
+    }
+
+    #[inline]
+    fn at_mut(&mut self, place: usize) -> &mut E {
+        self.at_mut(place)
+    }
+
+    fn push(&mut self, entry: E) {
+        self.push(entry);
+    }
 }
 
 /// A key and its value.
@@ -20,20 +77,21 @@ pub(crate) struct Entry<K, V> {
     pub(crate) value: V,
 }
 
-impl<K, V> Default for KeyTable<K, V> {
+impl<K, V, L: Default> Default for KeyTable<K, V, L> {
     fn default() -> Self {
         Self {
             index: HashTable::new(),
-            entries: Pages::default(),
+            entries: L::default(),
+            types: PhantomData,
         }
     }
 }
 
-impl<K: Eq + Clone, V: Clone> KeyTable<K, V> {
+impl<K: Eq + Clone, V, L: Entries<Entry<K, V>>> KeyTable<K, V, L> {
     /// The place of a key, which gets a value if there is none. Places stay until the table is drained.
     #[inline]
     pub(crate) fn place(&mut self, hash: u64, key: &K, make: impl FnOnce() -> V) -> u32 {
-        let Self { index, entries } = self;
+        let Self { index, entries, .. } = self;
         let found = index.find(hash, |&place| {
             let entry = entries.at(place as usize);
             entry.hash == hash && entry.key == *key
@@ -70,7 +128,7 @@ impl<K: Eq + Clone, V: Clone> KeyTable<K, V> {
     }
 
     /// Number of keys.
-    pub(crate) const fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
@@ -80,7 +138,16 @@ impl<K: Eq + Clone, V: Clone> KeyTable<K, V> {
         let entry = self.entries.at(place as usize);
         (entry.hash, &entry.key, &entry.value)
     }
+}
 
+impl<K: Clone, V: Clone> SharedTable<K, V> {
+    /// All keys with their values as they are now, in order of arrival: for a snapshot, which is written while this changes.
+    pub(crate) fn share(&mut self) -> SharedPages<Entry<K, V>> {
+        self.entries.share()
+    }
+}
+
+impl<K, V> KeyTable<K, V> {
     /// All keys with their values, in order of arrival.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.entries.iter().map(|entry| (&entry.key, &entry.value))
@@ -92,17 +159,11 @@ impl<K: Eq + Clone, V: Clone> KeyTable<K, V> {
         self.entries.clear();
     }
 
-    /// All keys with their values as they are now, in order of arrival: for a snapshot, which is written while this changes.
-    pub(crate) fn share(&mut self) -> SharedPages<Entry<K, V>> {
-        self.entries.share()
-    }
-
     /// Takes all out, in order of arrival, and keeps the memory.
     #[cfg(test)]
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (K, V)> {
-        let all: Vec<_> = self.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-        self.clear();
-        all.into_iter()
+        self.index.clear();
+        self.entries.drain(..).map(|entry| (entry.key, entry.value))
     }
 }
 
@@ -114,7 +175,7 @@ mod tests {
 
     #[test]
     fn keys_come_out_in_the_order_they_came() {
-        let mut table = KeyTable::default();
+        let mut table = KeyTable::<u64, u64>::default();
         for key in [5_u64, 3, 5, 9, 3, 1] {
             *table.get_or_insert_with(key_hash(&key), &key, || 0) += 1;
         }
@@ -127,7 +188,7 @@ mod tests {
 
     #[test]
     fn keys_of_one_hash_stay_apart() {
-        let mut table = KeyTable::default();
+        let mut table = KeyTable::<u64, u64>::default();
         for key in 0..1000 {
             *table.get_or_insert_with(7, &key, || 0) += key;
         }
