@@ -66,17 +66,29 @@ pub enum Distribution {
 pub struct SubtaskSnapshot<B = StateHandle> {
     /// The operators of its chain that have state, upstream first.
     pub operators: Vec<OperatorSnapshot<B>>,
+    /// Whether it had read and handed on all that there was: all that is left of it is output to commit, and whoever begins with this has
+    /// nothing else to do. Flink: `TaskStateSnapshot.isTaskFinished`.
+    pub finished: bool,
 }
 
 impl<B> Default for SubtaskSnapshot<B> {
     fn default() -> Self {
         Self {
             operators: Vec::new(),
+            finished: false,
         }
     }
 }
 
 impl<B> SubtaskSnapshot<B> {
+    /// What is left of a subtask that has finished, and has nothing to commit.
+    pub const fn of_finished() -> Self {
+        Self {
+            operators: Vec::new(),
+            finished: true,
+        }
+    }
+
     /// The same tree with another leaf for each chunk, in order.
     pub fn map<C>(self, mut leaf: impl FnMut(B) -> C) -> SubtaskSnapshot<C> {
         let mut chunk = |chunk: StateChunk<B>| StateChunk {
@@ -96,6 +108,7 @@ impl<B> SubtaskSnapshot<B> {
         };
         SubtaskSnapshot {
             operators: self.operators.into_iter().map(operator).collect(),
+            finished: self.finished,
         }
     }
 }
@@ -202,4 +215,6 @@ pub struct TaskRestore {
     /// One per operator of the chain that has state. Of keyed state only the subtask's key groups, of [`Distribution::Split`] and
     /// [`Distribution::Union`] the chunks of all subtasks, of [`Distribution::Broadcast`] one.
     pub operators: Vec<OperatorSnapshot>,
+    /// Whether the subtask had finished: it reads nothing and ends at once. Flink: `TaskStateSnapshot.isTaskDeployedAsFinished`.
+    pub finished: bool,
 }

@@ -272,6 +272,7 @@ mod tests {
                     ),
                     state("positions", Distribution::Split, Vec::new()),
                 ],
+                finished: Vec::new(),
             }],
         }
     }

@@ -1,17 +1,20 @@
 //! What a snapshot's `_metadata` says: which operators it has, what their states are, and where each byte of them lies.
 //!
 //! ```text
-//! frame, the same in all versions          body of version 1
+//! frame, the same in all versions          body of version 2
 //!   magic     8 bytes  "SPDLMETA"            job        16 bytes
 //!   version   u32                            checkpoint u64
 //!   length    u64      of the body           kind       u8
 //!   body      bytes                          timestamp  i64   ms since the epoch
 //!   checksum  u32      CRC-32C of all        paths      [text]   each file once
 //!                      before it             operators  [uid text, name text, parallelism u32,
-//!                                                        max parallelism u32, states [..]]
+//!                                                        max parallelism u32, states [..],
+//!                                                        finished subtasks [u32]]
 //!   state   name text, distribution u8, schema text, chunks [index u32, entries u64, content]
 //!   content 0, bytes  or  1, index into paths u32, offset u64, length u64, checksum u32
 //! ```
+//!
+//! Version 1 has no finished subtasks.
 //!
 //! Numbers are little-endian, `text` and `bytes` are a length (u32) and as many bytes, `[..]` is a count (u32) and as many items.
 
@@ -26,8 +29,8 @@ use crate::checkpoint::{
 use crate::id::JobId;
 
 const MAGIC: [u8; 8] = *b"SPDLMETA";
-/// Version of the body that this build writes, and the only one that it reads.
-pub const METADATA_VERSION: u32 = 1;
+/// Version of the body that this build writes. It reads those before it, too.
+pub const METADATA_VERSION: u32 = 2;
 /// Magic, version and length.
 const HEAD: usize = 20;
 const CHECKSUM: usize = 4;
@@ -43,7 +46,7 @@ pub struct SnapshotMetadata {
     pub kind: SnapshotKind,
     /// When it was triggered, in milliseconds since the epoch.
     pub timestamp_ms: i64,
-    /// The operators that have state.
+    /// The operators that have state, or subtasks that had finished.
     pub operators: Vec<OperatorMetadata>,
 }
 
@@ -60,6 +63,15 @@ pub struct OperatorMetadata {
     pub max_parallelism: u32,
     /// By name, each with the chunks of all subtasks.
     pub states: Vec<StateSnapshot>,
+    /// Those of its subtasks that had finished, ascending.
+    pub finished: Vec<u32>,
+}
+
+impl OperatorMetadata {
+    /// Whether all its subtasks had finished. Flink: `FullyFinishedOperatorState`.
+    pub const fn is_fully_finished(&self) -> bool {
+        self.parallelism > 0 && self.finished.len() == self.parallelism as usize
+    }
 }
 
 /// Bytes that are not the metadata of a snapshot, or not any more.
@@ -85,7 +97,7 @@ pub enum MetadataError {
         found: u32,
     },
     /// By another release.
-    #[error("it is of version {found}, and this release reads version {METADATA_VERSION}")]
+    #[error("it is of version {found}, and this release reads versions up to {METADATA_VERSION}")]
     Version {
         /// Its version.
         found: u32,
@@ -129,6 +141,7 @@ impl SnapshotMetadata {
                 out.text(&state.schema);
                 out.list(&state.chunks, |out, chunk| out.chunk(chunk, &numbers));
             });
+            out.list(&operator.finished, |out, subtask| out.u32(*subtask));
         });
         let mut bytes = out.bytes;
         let length = (bytes.len() - HEAD) as u64;
@@ -143,10 +156,8 @@ impl SnapshotMetadata {
     /// # Errors
     /// What is wrong with it.
     pub fn decode(bytes: &[u8]) -> Result<Self, MetadataError> {
-        let mut input = Decoder {
-            body: body(bytes)?,
-            offset: 0,
-        };
+        let (version, body) = body(bytes)?;
+        let mut input = Decoder { body, offset: 0 };
         let job = JobId::from_bytes(input.array()?);
         let checkpoint = CheckpointId(input.u64()?);
         let kind = match input.u8()? {
@@ -165,6 +176,10 @@ impl SnapshotMetadata {
                 parallelism: input.u32()?,
                 max_parallelism: input.u32()?,
                 states: input.list(|input| input.state(&paths))?,
+                finished: match version {
+                    1 => Vec::new(),
+                    _ => input.list(Decoder::u32)?,
+                },
             })
         })?;
         if input.offset != input.body.len() {
@@ -222,8 +237,8 @@ fn count(items: usize) -> u32 {
     u32::try_from(items).expect("no list of a snapshot has four billion items")
 }
 
-/// Takes the frame off.
-fn body(bytes: &[u8]) -> Result<&[u8], MetadataError> {
+/// Takes the frame off, and answers the version of what is in it.
+fn body(bytes: &[u8]) -> Result<(u32, &[u8]), MetadataError> {
     let found = bytes.len() as u64;
     if bytes.len() < HEAD + CHECKSUM {
         return Err(if MAGIC.starts_with(&bytes[..bytes.len().min(8)]) {
@@ -254,10 +269,10 @@ fn body(bytes: &[u8]) -> Result<&[u8], MetadataError> {
     if expected != found {
         return Err(MetadataError::Checksum { expected, found });
     }
-    if version != METADATA_VERSION {
+    if !(1..=METADATA_VERSION).contains(&version) {
         return Err(MetadataError::Version { found: version });
     }
-    Ok(&checked[HEAD..])
+    Ok((version, &checked[HEAD..]))
 }
 
 struct Encoder {

@@ -141,7 +141,10 @@ impl SnapshotStorage {
         restore: &TaskRestore,
     ) -> Result<SubtaskSnapshot<Vec<u8>>, StorageError> {
         let operators = Box::pin(self.read_states(&restore.directory, &restore.operators)).await?;
-        Ok(SubtaskSnapshot { operators })
+        Ok(SubtaskSnapshot {
+            operators,
+            finished: restore.finished,
+        })
     }
 
     /// Reads all state that a snapshot refers to, and verifies it.

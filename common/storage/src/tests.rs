@@ -71,6 +71,7 @@ impl Place {
                     states: operator.states,
                 })
                 .collect(),
+            finished: false,
         };
         self.storage.restore(&restore).await
     }
@@ -103,6 +104,7 @@ fn state(subtask: u32, length: usize) -> SubtaskSnapshot<Vec<u8>> {
             uid: "count".to_owned(),
             states: vec![one_state(chunks.collect())],
         }],
+        finished: false,
     }
 }
 
@@ -122,6 +124,7 @@ fn metadata(id: u64, subtasks: Vec<SubtaskSnapshot>) -> SnapshotMetadata {
             parallelism: 2,
             max_parallelism: 6,
             states: vec![one_state(chunks.collect())],
+            finished: Vec::new(),
         }],
     }
 }

@@ -11,11 +11,11 @@ use spindle_common::checkpoint::{
 use spindle_common::job_graph::JobVertex;
 use spindle_common::key_group::key_groups_of;
 use spindle_dataflow::snapshot::Content;
-use spindle_dataflow::task::{SnapshotWriter, TaskError, TaskMail};
+use spindle_dataflow::task::{SnapshotWriter, Step, TaskError, TaskMail};
 
 use super::local::Waker;
 
-/// By how many steps a subtask of a source may be ahead of another, so that none is at its end when a checkpoint is triggered.
+/// By how many steps a subtask of a source may be ahead of another, so that few are at their end when a checkpoint is triggered.
 const LEAD: u64 = 2;
 
 /// When a run is killed, and when it is checkpointed before that.
@@ -64,6 +64,8 @@ pub struct JobSnapshot {
     pub(super) attempt: u32,
     /// By uid and name, the chunks of all subtasks.
     operators: BTreeMap<String, BTreeMap<String, StateSnapshot<Vec<u8>>>>,
+    /// By uid of an operator that had finished in some: in which subtasks, of how many.
+    finished: BTreeMap<String, (BTreeSet<u32>, u32)>,
 }
 
 impl JobSnapshot {
@@ -72,7 +74,14 @@ impl JobSnapshot {
         self.checkpoint
     }
 
-    fn add(&mut self, subtask: SubtaskSnapshot<Vec<u8>>) {
+    fn add(&mut self, place: &Place, subtask: SubtaskSnapshot<Vec<u8>>) {
+        if subtask.finished {
+            for uid in &place.operators {
+                let none = || (BTreeSet::new(), place.parallelism);
+                let (finished, _) = self.finished.entry(uid.clone()).or_insert_with(none);
+                finished.insert(place.subtask);
+            }
+        }
         for operator in subtask.operators {
             let states = self.operators.entry(operator.uid).or_default();
             for state in operator.states {
@@ -82,6 +91,42 @@ impl JobSnapshot {
                 }
             }
         }
+    }
+
+    /// Of what is dealt out by subtask, those that had finished have nothing left, so that the others keep what is theirs.
+    fn complete(&mut self) {
+        for (uid, (finished, _)) in &self.finished {
+            let states = self
+                .operators
+                .get_mut(uid)
+                .into_iter()
+                .flat_map(BTreeMap::values_mut);
+            for state in states {
+                match state.distribution {
+                    Distribution::Split | Distribution::Union => {}
+                    Distribution::KeyGroup | Distribution::Broadcast => continue,
+                }
+                let wrote: BTreeSet<u32> = state.chunks.iter().map(|chunk| chunk.index).collect();
+                state
+                    .chunks
+                    .extend(finished.difference(&wrote).map(|&index| StateChunk {
+                        index,
+                        entries: 0,
+                        content: Vec::new(),
+                    }));
+            }
+        }
+    }
+
+    /// Whether a subtask had finished; where the parallelism has changed, whether all had.
+    fn has_finished(&self, vertex: &JobVertex, subtask: u32) -> bool {
+        vertex.operators.iter().all(|operator| {
+            let finished = self.finished.get(&operator.uid);
+            finished.is_some_and(|(finished, parallelism)| {
+                finished.len() == *parallelism as usize
+                    || *parallelism == vertex.parallelism && finished.contains(&subtask)
+            })
+        })
     }
 
     /// What a subtask begins with: see [`spindle_common::checkpoint::TaskRestore`].
@@ -106,8 +151,19 @@ impl JobSnapshot {
         });
         SubtaskSnapshot {
             operators: of_vertex.collect(),
+            finished: self.has_finished(vertex, subtask),
         }
     }
+}
+
+/// A task, as far as its checkpoints are concerned.
+pub(super) struct Place {
+    pub(super) waker: Arc<Waker>,
+    pub(super) reads_source: bool,
+    /// Their uids.
+    pub(super) operators: Vec<String>,
+    pub(super) subtask: u32,
+    pub(super) parallelism: u32,
 }
 
 struct Pending {
@@ -119,8 +175,8 @@ struct Pending {
 struct State {
     /// Of each task, the steps that it has done; none if it reads no source, or has ended.
     steps: Vec<Option<u64>>,
-    /// Whether a source has ended: then no checkpoint can be complete any more.
-    ended: bool,
+    /// Of each task, its last step, if it has done that.
+    ended: Vec<Option<Step>>,
     /// When checkpoints are to be triggered.
     due: VecDeque<u64>,
     pending: BTreeMap<CheckpointId, Pending>,
@@ -130,34 +186,34 @@ struct State {
 /// The checkpoints of one run, and its end by force.
 pub(super) struct Coordination {
     kill: Option<Kill>,
-    /// Those of all tasks, in their order.
-    wakers: Vec<Arc<Waker>>,
+    /// All tasks.
+    places: Vec<Place>,
     stopped: Arc<AtomicBool>,
     state: Mutex<State>,
 }
 
 impl Coordination {
-    /// For tasks of which these read sources.
+    /// For these tasks.
     pub(super) fn new(
         kill: Option<&Kill>,
         from: &JobSnapshot,
-        tasks: Vec<(Arc<Waker>, bool)>,
+        places: Vec<Place>,
         stopped: Arc<AtomicBool>,
     ) -> Self {
-        let steps = tasks.iter().map(|(_, reads)| reads.then_some(0)).collect();
+        let steps = places.iter().map(|place| place.reads_source.then_some(0));
         let due = kill
             .iter()
             .flat_map(|kill| kill.checkpoints.iter().copied());
         Self {
             state: Mutex::new(State {
-                steps,
-                ended: false,
+                steps: steps.collect(),
+                ended: vec![None; places.len()],
                 due: due.collect(),
                 pending: BTreeMap::new(),
                 latest: from.clone(),
             }),
             kill: kill.cloned(),
-            wakers: tasks.into_iter().map(|(waker, _)| waker).collect(),
+            places,
             stopped,
         }
     }
@@ -196,7 +252,7 @@ impl Coordination {
         if kill.steps <= done {
             if kill.loses_pending || state.pending.is_empty() {
                 self.stopped.store(true, Ordering::SeqCst);
-                self.wakers.iter().for_each(|waker| waker.unpark());
+                self.wake_all();
             }
             return false;
         }
@@ -204,86 +260,124 @@ impl Coordination {
         slowest.is_none_or(|slowest| done <= slowest + LEAD)
     }
 
-    /// A task has done a step, or its last.
-    pub(super) fn stepped(&self, task: usize, ended: bool) {
+    /// A task has done a step, perhaps its last.
+    pub(super) fn stepped(&self, task: usize, step: Step) {
         if self.kill.is_none() {
             return;
         }
-        let mut state = self.state();
-        let Some(done) = state.steps[task] else {
-            return;
+        let ended = match step {
+            Step::Continue | Step::Held => false,
+            Step::AwaitingCommit | Step::Finished => true,
         };
-        state.steps[task] = (!ended).then_some(done + 1);
-        state.ended |= ended;
+        let mut state = self.state();
+        if let Some(done) = state.steps[task] {
+            state.steps[task] = (!ended).then_some(done + 1);
+        } else if !ended {
+            return;
+        }
         if ended {
+            state.ended[task] = Some(step);
             let waiting = state.pending.iter();
-            let lost: Vec<_> = waiting
-                .filter(|(_, pending)| !pending.acknowledged[task])
-                .map(|(id, _)| *id)
-                .collect();
-            for id in lost {
-                self.abort(&mut state, id);
+            let waiting = waiting.filter(|(_, pending)| !pending.acknowledged[task]);
+            let waiting: Vec<_> = waiting.map(|(id, _)| *id).collect();
+            for id in waiting {
+                self.ask(&mut state, task, id);
+            }
+            if state.ended.iter().all(Option::is_some) {
+                let open: Vec<_> = state.pending.keys().copied().collect();
+                for id in open {
+                    self.abort(&mut state, id);
+                }
+                self.wake_all();
             }
         }
-        for (waker, _) in self
-            .wakers
-            .iter()
-            .zip(&state.steps)
-            .filter(|(_, steps)| steps.is_some())
-        {
-            waker.unpark();
+        for (place, _) in (self.places.iter().zip(&state.steps)).filter(|(_, it)| it.is_some()) {
+            place.waker.unpark();
         }
     }
 
+    /// Whether all tasks have done their last step.
+    pub(super) fn all_ended(&self) -> bool {
+        self.state().ended.iter().all(Option::is_some)
+    }
+
+    fn wake_all(&self) {
+        self.places.iter().for_each(|place| place.waker.unpark());
+    }
+
     fn trigger(&self, state: &mut State) {
-        if state.ended {
+        if state.steps.iter().all(Option::is_none) {
             return;
         }
         state.latest.used += 1;
         let id = CheckpointId(state.latest.used);
         let pending = Pending {
-            missing: self.wakers.len(),
+            missing: self.places.len(),
             snapshot: JobSnapshot {
                 checkpoint: Some(id),
                 ..JobSnapshot::default()
             },
-            acknowledged: vec![false; self.wakers.len()],
+            acknowledged: vec![false; self.places.len()],
         };
         state.pending.insert(id, pending);
+        for task in 0..self.places.len() {
+            self.ask(state, task, id);
+        }
+    }
+
+    /// Whoever gets no barrier from others is told to send some, or to tell what is left to commit; or has finished.
+    fn ask(&self, state: &mut State, task: usize, id: CheckpointId) {
         let barrier = CheckpointBarrier {
             id,
             timestamp_ms: 0,
             kind: SnapshotKind::Checkpoint,
             directory: Arc::from("file:///checkpoint-of-a-test"),
         };
-        for (waker, steps) in self.wakers.iter().zip(&state.steps) {
-            if steps.is_some() {
-                waker.send(TaskMail::TriggerCheckpoint(barrier.clone()));
+        let reads = state.steps[task].is_some();
+        match state.ended[task] {
+            Some(Step::Finished) => self.add(state, task, id, SubtaskSnapshot::of_finished()),
+            None if !reads => {}
+            Some(Step::AwaitingCommit | Step::Continue | Step::Held) | None => {
+                let waker = &self.places[task].waker;
+                waker.send(TaskMail::TriggerCheckpoint(barrier));
             }
         }
     }
 
     fn abort(&self, state: &mut State, id: CheckpointId) {
         if state.pending.remove(&id).is_some() {
-            for waker in &self.wakers {
-                waker.send(TaskMail::CheckpointAborted(id));
+            for place in &self.places {
+                place.waker.send(TaskMail::CheckpointAborted(id));
             }
         }
     }
 
     fn acknowledge(&self, task: usize, id: CheckpointId, snapshot: SubtaskSnapshot<Vec<u8>>) {
-        let mut state = self.state();
+        self.add(&mut self.state(), task, id, snapshot);
+    }
+
+    fn add(
+        &self,
+        state: &mut State,
+        task: usize,
+        id: CheckpointId,
+        snapshot: SubtaskSnapshot<Vec<u8>>,
+    ) {
         let Some(pending) = state.pending.get_mut(&id) else {
             return;
         };
-        pending.snapshot.add(snapshot);
+        if pending.acknowledged[task] {
+            return;
+        }
+        pending.snapshot.add(&self.places[task], snapshot);
         pending.acknowledged[task] = true;
         pending.missing -= 1;
         // What has come to an end by force is not complete any more.
         if pending.missing > 0 || self.stopped.load(Ordering::SeqCst) {
             return;
         }
-        let complete = state.pending.remove(&id).expect("it was just there");
+        let mut complete = state.pending.remove(&id).expect("it was just there");
+        complete.snapshot.complete();
         // Those before it are not needed any more.
         state.pending.retain(|other, _| *other > id);
         state.latest = JobSnapshot {
@@ -291,8 +385,8 @@ impl Coordination {
             attempt: state.latest.attempt,
             ..complete.snapshot
         };
-        for waker in &self.wakers {
-            waker.send(TaskMail::CheckpointComplete(id));
+        for place in &self.places {
+            place.waker.send(TaskMail::CheckpointComplete(id));
         }
     }
 }
@@ -347,8 +441,10 @@ fn written(state: SubtaskSnapshot<Content>) -> Result<SubtaskSnapshot<Vec<u8>>, 
             states: states?,
         })
     };
+    let finished = state.finished;
     let operators: Result<Vec<_>, TaskError> = state.operators.into_iter().map(operator).collect();
     Ok(SubtaskSnapshot {
         operators: operators?,
+        finished,
     })
 }

@@ -21,7 +21,7 @@ use spindle_dataflow::task::{
 };
 
 use super::Finished;
-use super::checkpoint::{Acknowledging, Coordination, JobSnapshot, Kill};
+use super::checkpoint::{Acknowledging, Coordination, JobSnapshot, Kill, Place};
 
 /// Buffers that wait for one consumer on one edge, for each producer.
 const CREDIT: usize = 8;
@@ -187,11 +187,17 @@ pub(super) fn run_from(
 ) -> Result<(Finished, JobSnapshot), FailureCause> {
     let failed = Arc::new(AtomicBool::new(false));
     let mut subtasks = deploy(dataflow, from, &failed);
-    let tasks = subtasks.iter().map(|subtask| {
-        let waker = Arc::clone(&subtask.waker);
-        (waker, subtask.context.gate.is_none())
+    let places = subtasks.iter().map(|subtask| {
+        let operators = &dataflow.graph.vertices[subtask.vertex].operators;
+        Place {
+            waker: Arc::clone(&subtask.waker),
+            reads_source: subtask.context.gate.is_none(),
+            operators: operators.iter().map(|it| it.uid.clone()).collect(),
+            subtask: subtask.context.execution.subtask,
+            parallelism: subtask.context.parallelism,
+        }
     });
-    let coordination = Coordination::new(kill, from, tasks.collect(), Arc::clone(&failed));
+    let coordination = Coordination::new(kill, from, places.collect(), Arc::clone(&failed));
     let coordination = Arc::new(coordination);
     for (task, subtask) in subtasks.iter_mut().enumerate() {
         subtask.context.snapshots = Box::new(Acknowledging {
@@ -277,10 +283,21 @@ fn execute(
                 }
             }
             let step = task.step()?;
-            coordination.stepped(at, step != Step::Continue);
+            coordination.stepped(at, step);
             match step {
                 // No job is stopped with a savepoint here.
                 Step::Continue | Step::Held => {}
+                Step::AwaitingCommit if coordination.kills() => {
+                    // Others go on, and their checkpoints hold what this task has to commit.
+                    while !coordination.all_ended() && !waker.is_cancelled() {
+                        let letters = std::mem::take(&mut *waker.letters());
+                        for letter in letters {
+                            task.handle(letter)?;
+                        }
+                        waker.park(None);
+                    }
+                    return Ok((task, step));
+                }
                 Step::AwaitingCommit | Step::Finished => return Ok((task, step)),
             }
         }

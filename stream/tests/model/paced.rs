@@ -1,4 +1,5 @@
 //! A source that takes its time, so that there is something to kill: each of its subtasks does a number of steps, however much it has to read.
+//! Some do fewer than others, so that there are checkpoints of jobs of which a part has ended.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,8 +9,10 @@ use spindle_stream::connector::{
 };
 use spindle_stream::context::{PlanContext, PlanError, SourceContext};
 
-/// Steps of each subtask's reader, whether from the beginning or from a snapshot.
+/// The most steps that a subtask's reader does, whether from the beginning or from a snapshot.
 pub(crate) const STEPS: u64 = 12;
+/// How many those do that stand beside each other.
+const STEPS_OF: [u64; 4] = [STEPS, STEPS / 2, STEPS, 3];
 
 pub(crate) struct Paced<T>(Arc<Vec<T>>);
 
@@ -35,12 +38,13 @@ impl<T: Clone + Send + Sync + 'static> Source<T> for Paced<T> {
     fn reader(
         &self,
         splits: Vec<SourceSplit>,
-        _: SourceContext,
+        context: SourceContext,
     ) -> Result<Box<dyn SourceReader<T>>, OperatorError> {
+        let place = context.subtask as usize + self.0.len();
         let mut reader = Reader {
             records: Arc::clone(&self.0),
             ranges: Vec::new(),
-            steps: STEPS as usize,
+            steps: STEPS_OF[place % STEPS_OF.len()] as usize,
         };
         reader.restore(splits.into_iter().map(|split| split.payload).collect())?;
         Ok(Box::new(reader))

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use spindle_common::checkpoint::{CheckpointId, SnapshotKind, SubtaskCheckpointStats};
+use spindle_common::checkpoint::{
+    CheckpointBarrier, CheckpointId, SnapshotKind, SubtaskCheckpointStats,
+};
 use spindle_common::time::{EventTime, MonoTime, Watermark};
 
 pub use gate::GateTask;
@@ -19,7 +21,7 @@ pub use port::{OnEvent, Port, TypedPort};
 pub use source::SourceTask;
 
 use crate::collector::Control;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Restored, Snapshot};
 use crate::task::{SnapshotWriter, Step, TaskError, TaskMetrics};
 
 /// The clocks that a task's context gives.
@@ -102,6 +104,10 @@ struct Held {
 struct Chain {
     /// The savepoint that the task has written and is to stop with, if it is complete: until that is known, time stands still.
     held: Option<Held>,
+    /// The newest checkpoint that the task is part of.
+    newest: CheckpointId,
+    /// Whether it begins with what a task left that had finished.
+    finished: bool,
     clock: Clock,
     flusher: Flusher,
     metrics: Arc<TaskMetrics>,
@@ -109,7 +115,7 @@ struct Chain {
 }
 
 impl Chain {
-    fn new(parts: TaskParts) -> Self {
+    fn new(parts: TaskParts, restored: &Restored) -> Self {
         let TaskParts {
             metrics,
             clock,
@@ -118,6 +124,8 @@ impl Chain {
         } = parts;
         Self {
             held: None,
+            newest: CheckpointId(0),
+            finished: restored.is_finished(),
             snapshots,
             clock,
             flusher: Flusher {
@@ -186,6 +194,7 @@ impl Chain {
         first.snapshot(&mut snapshot)?;
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let barrier = snapshot.barrier().clone();
+        self.newest = barrier.id;
         let delay = self
             .clock
             .processing_time()
@@ -210,6 +219,33 @@ impl Chain {
         Ok(())
     }
 
+    /// Has what an ended task still has to commit made durable. It has been asked for it, unless its barrier came before its end.
+    fn snapshot_ended(
+        &mut self,
+        first: &mut dyn Control,
+        barrier: CheckpointBarrier,
+    ) -> Result<(), TaskError> {
+        if barrier.id <= self.newest {
+            return Ok(());
+        }
+        let began = self.clock.now();
+        let mut snapshot = Snapshot::of_finished(barrier);
+        first.snapshot_ended(&mut snapshot)?;
+        let barrier = snapshot.barrier().clone();
+        self.newest = barrier.id;
+        if let Some(refusal) = snapshot.refusal() {
+            self.snapshots.decline(barrier.id, refusal.to_owned());
+            return Ok(());
+        }
+        let sync = self.clock.now().since(began).as_micros();
+        let stats = SubtaskCheckpointStats {
+            sync_us: u64::try_from(sync).unwrap_or(u64::MAX),
+            ..SubtaskCheckpointStats::default()
+        };
+        self.snapshots.write(&barrier, snapshot.into_state(), stats);
+        Ok(())
+    }
+
     /// A checkpoint is given up. If the job was to stop with it, the task goes on as before, where it can.
     fn aborted(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
         match self.held {
@@ -226,10 +262,14 @@ impl Chain {
 
     /// No more input comes: of a job that stops with a savepoint all the same there may be more some day, so nothing fires.
     fn end(&self, first: &mut dyn Control) -> Result<Step, TaskError> {
-        if self.held.is_none() {
-            self.watermark(first, Watermark::MAX)?;
+        if self.finished {
+            first.end_again()?;
+        } else {
+            if self.held.is_none() {
+                self.watermark(first, Watermark::MAX)?;
+            }
+            first.end()?;
         }
-        first.end()?;
         Ok(if first.needs_commit() {
             Step::AwaitingCommit
         } else {

@@ -95,6 +95,24 @@ pub trait Control {
         self.downstream().map_or(Ok(()), Control::end)
     }
 
+    /// A barrier after [`Self::end`]: sinks write what they still have to commit. Nothing else is left, and nobody downstream waits for it.
+    ///
+    /// # Errors
+    /// What ends the task.
+    fn snapshot_ended(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.downstream()
+            .map_or(Ok(()), |next| next.snapshot_ended(into))
+    }
+
+    /// The subtask had finished when what it was restored from was written: those downstream are told so again, and nobody makes anything
+    /// of it once more. Instead of [`Self::end`].
+    ///
+    /// # Errors
+    /// What ends the task.
+    fn end_again(&mut self) -> Result<(), TaskError> {
+        self.downstream().map_or(Ok(()), Control::end_again)
+    }
+
     /// After [`Self::end`]: whether a sink has output that [`Self::commit`] makes visible.
     fn needs_commit(&mut self) -> bool {
         self.downstream().is_some_and(Control::needs_commit)
@@ -370,6 +388,14 @@ impl<T> Control for WithSides<T> {
         self.each(|next| next.end())
     }
 
+    fn snapshot_ended(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.each(|next| next.snapshot_ended(into))
+    }
+
+    fn end_again(&mut self) -> Result<(), TaskError> {
+        self.each(|next| next.end_again())
+    }
+
     fn needs_commit(&mut self) -> bool {
         self.main.needs_commit()
             || self
@@ -471,6 +497,18 @@ impl<T: 'static> Control for FanOut<T> {
 
     fn end(&mut self) -> Result<(), TaskError> {
         self.branches.iter_mut().try_for_each(|branch| branch.end())
+    }
+
+    fn snapshot_ended(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.branches
+            .iter_mut()
+            .try_for_each(|branch| branch.snapshot_ended(into))
+    }
+
+    fn end_again(&mut self) -> Result<(), TaskError> {
+        self.branches
+            .iter_mut()
+            .try_for_each(|branch| branch.end_again())
     }
 
     fn needs_commit(&mut self) -> bool {

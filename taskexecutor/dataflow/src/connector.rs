@@ -182,6 +182,20 @@ pub trait Sink<T>: Send {
     /// What went wrong, saying on what.
     fn finish(&mut self) -> Result<bool, OperatorError>;
 
+    /// A barrier after [`Self::finish`], while other tasks of the job go on. Returns what [`Self::commit_prepared`] needs to make visible
+    /// what [`Self::finish`] left and no such call has returned yet; then [`Self::commit`] has nothing more to do for it. None if the sink
+    /// cannot say: then no checkpoint is complete before the job ends.
+    ///
+    /// # Errors
+    /// What went wrong, saying on what.
+    fn prepare_finished(
+        &mut self,
+        checkpoint: CheckpointId,
+    ) -> Result<Option<Vec<Vec<u8>>>, OperatorError> {
+        let _ = checkpoint;
+        Ok(None)
+    }
+
     /// Makes the output visible, once the whole job has written all of it: what [`Self::finish`] left, and what was prepared and
     /// handed to [`Self::commit_prepared`] since. Not called if there is neither. May come again for the same output, from another
     /// attempt, after a crash.

@@ -116,6 +116,7 @@ impl Content {
 pub struct Snapshot {
     barrier: CheckpointBarrier,
     state: SubtaskSnapshot<Content>,
+    refusal: Option<String>,
 }
 
 impl Snapshot {
@@ -124,7 +125,27 @@ impl Snapshot {
         Self {
             barrier,
             state: SubtaskSnapshot::default(),
+            refusal: None,
         }
+    }
+
+    /// What a subtask writes that has read and handed on all that there was.
+    pub fn of_finished(barrier: CheckpointBarrier) -> Self {
+        Self {
+            barrier,
+            state: SubtaskSnapshot::of_finished(),
+            refusal: None,
+        }
+    }
+
+    /// The task cannot be part of this: why.
+    pub fn refuse(&mut self, reason: String) {
+        self.refusal.get_or_insert(reason);
+    }
+
+    /// Why the task cannot be part of this, if it cannot.
+    pub fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
     }
 
     /// The barrier at which it is written.
@@ -310,6 +331,11 @@ impl Restored {
         Self { state }
     }
 
+    /// Whether the subtask had finished: then its sources read nothing, and its operators are not told of the end of their input again.
+    pub const fn is_finished(&self) -> bool {
+        self.state.finished
+    }
+
     /// A state of an operator; none if it was not there when the snapshot was taken.
     fn state(
         &self,
@@ -408,17 +434,22 @@ impl Restored {
         name: &str,
     ) -> Result<Option<T>, TaskError> {
         let schema = schema("progress", &[type_name::<T>()]);
-        let elements = self.list(owner, name, Distribution::Union, &schema)?;
-        let values: Result<Vec<T>, Malformed> = elements
-            .unwrap_or_default()
-            .into_iter()
-            .map(from_bytes)
-            .collect();
+        let Some(state) = self.state(owner, name, Distribution::Union, &schema)? else {
+            return Ok(None);
+        };
+        let value = |chunk: &StateChunk<Vec<u8>>| -> Result<Option<T>, Malformed> {
+            let element = elements(chunk)?.into_iter().next();
+            element.map(from_bytes).transpose()
+        };
+        let values: Result<Vec<Option<T>>, Malformed> = state.chunks.iter().map(value).collect();
         let mut values = values.map_err(|why| owner.failed("restore", name, why))?;
-        if values.len() == owner.parallelism as usize {
-            return Ok(Some(values.swap_remove(owner.subtask as usize)));
+        // Of subtasks that had finished there are chunks without one.
+        if values.len() == owner.parallelism as usize
+            && let Some(own) = values[owner.subtask as usize].take()
+        {
+            return Ok(Some(own));
         }
-        Ok(values.into_iter().min())
+        Ok(values.into_iter().flatten().min())
     }
 }
 

@@ -156,8 +156,11 @@ impl TaskThread {
     /// cancelled or finished has let go of everything when it says so.
     fn end(self, outcome: Outcome, task: Option<Box<dyn Task>>) {
         self.snapshots.stop_all();
+        // Who has finished is part of every checkpoint, as such.
+        let finished = matches!(outcome, Outcome::Finished(_));
         for mail in self.signal.close_letters() {
             match mail {
+                TaskMail::TriggerCheckpoint(_) if finished => {}
                 TaskMail::TriggerCheckpoint(barrier) => {
                     self.snapshots
                         .decline(barrier.id, not_running(self.execution));

@@ -111,6 +111,7 @@ async fn checkpoint(
             parallelism: files,
             max_parallelism: KEY_GROUPS,
             states: vec![one_state(chunks)],
+            finished: Vec::new(),
         }],
     };
     storage
@@ -162,6 +163,7 @@ async fn write_open(
                 uid: operator.uid,
                 states: vec![one_state(chunks)],
             }],
+            finished: false,
         },
         state_bytes,
     })
@@ -213,6 +215,7 @@ fn state(id: CheckpointId, subtask: u32, subtasks: u32, bytes: usize) -> Subtask
             uid: "count".to_owned(),
             states: vec![one_state(chunks.collect())],
         }],
+        finished: false,
     }
 }
 

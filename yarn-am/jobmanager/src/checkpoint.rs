@@ -20,6 +20,7 @@ mod stats;
 
 pub(crate) use coordinator::{
     CheckpointCoordinator, CheckpointInput, CheckpointSettings, CoordinatorEffect, Participant,
+    Progress,
 };
 pub use resolve::Observed;
 pub use stats::{

@@ -21,6 +21,13 @@ use crate::resource_manager::SlotCounts;
 pub(crate) const DONE: &[ExecutionState] =
     &[ExecutionState::AwaitingCommit, ExecutionState::Finished];
 
+/// The states of an execution that has come to run and has not failed.
+pub(crate) const RUN: &[ExecutionState] = &[
+    ExecutionState::Running,
+    ExecutionState::AwaitingCommit,
+    ExecutionState::Finished,
+];
+
 /// The states that nothing follows on.
 pub(crate) const TERMINAL: &[ExecutionState] = &[
     ExecutionState::Finished,

@@ -154,6 +154,7 @@ impl From<TaskRestore> for proto::TaskRestore {
             checkpoint: restore.checkpoint.0,
             directory: restore.directory,
             operators: restore.operators.into_iter().map(Into::into).collect(),
+            finished: restore.finished,
         }
     }
 }
@@ -166,6 +167,7 @@ impl TryFrom<proto::TaskRestore> for TaskRestore {
             checkpoint: CheckpointId(restore.checkpoint),
             directory: restore.directory,
             operators: each(restore.operators)?,
+            finished: restore.finished,
         })
     }
 }
@@ -203,6 +205,7 @@ impl From<TaskCheckpoint> for proto::TaskCheckpoint {
                     Outcome::Acknowledged(proto::CheckpointAcknowledged {
                         operators: snapshot.operators.into_iter().map(Into::into).collect(),
                         stats: Some(stats_out(stats)),
+                        finished: snapshot.finished,
                     })
                 }
                 TaskCheckpointOutcome::Declined { reason } => Outcome::Declined(reason),
@@ -224,6 +227,7 @@ impl TryFrom<proto::TaskCheckpoint> for TaskCheckpoint {
                 Outcome::Acknowledged(acknowledged) => TaskCheckpointOutcome::Acknowledged {
                     snapshot: SubtaskSnapshot {
                         operators: each(acknowledged.operators)?,
+                        finished: acknowledged.finished,
                     },
                     stats: stats_in(required(
                         acknowledged.stats,

@@ -45,6 +45,7 @@ fn small() -> SnapshotMetadata {
                     ],
                 },
             ],
+            finished: Vec::new(),
         }],
     }
 }
@@ -53,9 +54,17 @@ fn small() -> SnapshotMetadata {
 fn the_format_stays_as_it_is() {
     let bytes = small().encode();
     assert_eq!(SnapshotMetadata::decode(&bytes), Ok(small()));
-    assert_eq!(&bytes[..12], b"SPDLMETA\x01\0\0\0");
+    assert_eq!(&bytes[..12], b"SPDLMETA\x02\0\0\0");
     // What earlier releases wrote must be read for ever: a change here is another version.
-    assert_eq!((bytes.len(), checksum(&bytes[..298])), (302, 636_139_422));
+    assert_eq!(bytes.len(), 306);
+    // The count of finished subtasks is all that version 1 lacks, and here the last of the body.
+    let mut first = bytes[..298].to_vec();
+    first[8] = 1;
+    first[12..20].copy_from_slice(&278_u64.to_le_bytes());
+    let sum = checksum(&first);
+    assert_eq!(sum, 636_139_422);
+    first.extend_from_slice(&sum.to_le_bytes());
+    assert_eq!(SnapshotMetadata::decode(&first), Ok(small()));
 }
 
 #[test]
@@ -86,7 +95,7 @@ fn each_truncation_and_each_byte_too_many_is_found() {
     let error = SnapshotMetadata::decode(&bytes).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "it has 303 bytes where it should have 302"
+        "it has 307 bytes where it should have 306"
     );
 }
 
@@ -166,14 +175,15 @@ proptest! {
             SnapshotKind::StopWithSavepoint,
             SnapshotKind::Drain,
         ]),
-        states in vec((".{0,8}", vec(state(), 0..3)), 0..4),
+        states in vec((".{0,8}", vec(state(), 0..3), vec(any::<u32>(), 0..3)), 0..4),
     ) {
-        let operators = states.into_iter().map(|(uid, states)| OperatorMetadata {
+        let operators = states.into_iter().map(|(uid, states, finished)| OperatorMetadata {
             name: uid.to_uppercase(),
             uid,
             parallelism: 3,
             max_parallelism: 128,
             states,
+            finished,
         });
         let metadata = SnapshotMetadata {
             job: JobId::from_bytes(job),

@@ -413,6 +413,30 @@ impl<T, E: Encode<T>> Sink<T> for PartFiles<E> {
         Ok(false)
     }
 
+    fn prepare_finished(
+        &mut self,
+        checkpoint: CheckpointId,
+    ) -> Result<Option<Vec<Vec<u8>>>, OperatorError> {
+        self.settle()?;
+        let State::Staged(staged) = &self.state else {
+            return Ok(Some(Vec::new()));
+        };
+        // A file without records is there for people, at the end: nothing is lost with it.
+        if !std::mem::take(&mut self.has_records) {
+            return Ok(Some(Vec::new()));
+        }
+        let name = rolled_name(self.subtask, checkpoint, self.job, self.extension);
+        let target = self.output.join(&name);
+        let target = target.map_err(|error| task_error(&error))?;
+        let prepared = Prepared {
+            staged: staged.path.to_string(),
+            target: target.to_string(),
+        };
+        self.state = State::Between;
+        let prepared = serde_json::to_vec(&prepared).expect("two texts are always JSON");
+        Ok(Some(vec![prepared]))
+    }
+
     fn commit(&mut self) -> Result<(), OperatorError> {
         self.settle()?;
         self.remove_stale()?;

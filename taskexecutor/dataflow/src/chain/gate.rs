@@ -47,7 +47,7 @@ impl GateTask {
             ports,
             port_of,
             ended: None,
-            chain: Chain::new(parts),
+            chain: Chain::new(parts, restored),
         })
     }
 
@@ -119,6 +119,10 @@ fn handle(
             return Ok(());
         }
     };
+    if chain.finished {
+        // All that is to come is that the others have finished, too.
+        return Ok(());
+    }
     if chain.held.is_some() {
         // What ends here goes on some day, from the savepoint: its end is no sign of how far time has come.
         return Ok(());
@@ -170,6 +174,10 @@ impl Task for GateTask {
 
     fn handle(&mut self, mail: TaskMail) -> Result<(), TaskError> {
         match mail {
+            TaskMail::TriggerCheckpoint(barrier) if self.ended.is_some() => {
+                let first = self.ports[0].control();
+                self.chain.snapshot_ended(first, barrier)
+            }
             TaskMail::TriggerCheckpoint(barrier) => {
                 let reason = "only the task of a source can begin a checkpoint".to_owned();
                 self.chain.snapshots.decline(barrier.id, reason);

@@ -53,7 +53,9 @@ impl<T> SourceTask<T> {
         let positions = schema("source positions", &[reader.state_type()]);
         let restored_positions =
             restored.list(&owner, POSITIONS, distribution(&*reader), &positions)?;
-        if let Some(of_reader) = restored_positions {
+        if let Some(of_reader) = restored_positions
+            && !restored.is_finished()
+        {
             let of_reader = of_reader.into_iter().map(<[u8]>::to_vec).collect();
             attribute(owner.name(), || reader.restore(of_reader))
                 .map_err(|error| error.of(owner.name()))?;
@@ -67,18 +69,19 @@ impl<T> SourceTask<T> {
             bytes: 0,
             ended: None,
             first,
-            chain: Chain::new(parts),
+            chain: Chain::new(parts, restored),
         })
     }
 
     /// Writes where the source is and what the operators keep, and sends the barrier behind all that was read.
     fn checkpoint(&mut self, barrier: CheckpointBarrier) -> Result<(), TaskError> {
-        let name = self.owner.name();
-        if self.ended.is_some() {
-            let reason = format!("the source `{name}` has read all its input");
-            self.chain.snapshots.decline(barrier.id, reason);
-            return Ok(());
+        if self.chain.finished {
+            self.step()?;
         }
+        if self.ended.is_some() {
+            return self.chain.snapshot_ended(&mut *self.first, barrier);
+        }
+        let name = self.owner.name();
         let positions =
             attribute(name, || self.reader.snapshot()).map_err(|error| error.of(name))?;
         let Some(positions) = positions else {
@@ -142,6 +145,11 @@ impl<T> Task for SourceTask<T> {
         }
         if self.chain.held.is_some() {
             return Ok(Step::Held);
+        }
+        if self.chain.finished {
+            let step = self.chain.end(&mut *self.first)?;
+            self.ended = Some(step);
+            return Ok(step);
         }
         self.batch.clear();
         let before = self.chain.clock.now();

@@ -1,3 +1,4 @@
+mod finished;
 mod stop;
 
 use std::collections::VecDeque;
@@ -57,6 +58,11 @@ impl Control for Scribe {
 
     fn end(&mut self) -> Result<(), TaskError> {
         self.note("end".to_owned());
+        Ok(())
+    }
+
+    fn end_again(&mut self) -> Result<(), TaskError> {
+        self.note("end again".to_owned());
         Ok(())
     }
 

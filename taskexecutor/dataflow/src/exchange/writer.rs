@@ -228,6 +228,10 @@ impl<T: Record> Control for ExchangeWriter<T> {
         self.event(&Event::End);
         self.emit_all()
     }
+
+    fn end_again(&mut self) -> Result<(), TaskError> {
+        self.end()
+    }
 }
 
 impl<T: Record> Collector<T> for ExchangeWriter<T> {

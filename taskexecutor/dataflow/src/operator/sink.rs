@@ -19,7 +19,12 @@ pub struct SinkOperator<T> {
     sink: Box<dyn Sink<T>>,
     metrics: Arc<TaskMetrics>,
     counted: u64,
-    needs_commit: bool,
+    /// Whether the sink has to commit at the end.
+    commits: bool,
+    /// Whether the task has to wait for the commit: the sink has something that is lost with the task until then.
+    waits: bool,
+    /// Whether the sink has left output that is part of no snapshot yet.
+    left: bool,
     owner: StateOwner,
     /// What was prepared for checkpoints that are not complete yet, oldest first: each commits those before it too.
     prepared: Vec<(CheckpointId, Vec<Vec<u8>>)>,
@@ -38,7 +43,9 @@ impl<T> SinkOperator<T> {
             sink,
             metrics: Arc::clone(&context.metrics),
             counted: 0,
-            needs_commit: false,
+            commits: false,
+            waits: false,
+            left: false,
             owner: StateOwner::of(context),
             prepared: Vec::new(),
         }
@@ -57,6 +64,32 @@ impl<T> SinkOperator<T> {
             self.prepared.remove(0);
         }
         Ok(())
+    }
+
+    /// Writes what was prepared and not yet committed, and what the sink holds.
+    fn write(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        let all = self.prepared.iter().flat_map(|(_, prepared)| prepared);
+        into.list(
+            &self.owner,
+            PREPARED,
+            Distribution::Split,
+            self.schema(),
+            all.map(|part| Ok(part.clone())),
+        )?;
+        let held = self.call(|sink| sink.snapshot())?;
+        into.list(
+            &self.owner,
+            HELD,
+            Distribution::Split,
+            self.schema(),
+            held.into_iter().map(Ok),
+        )
+    }
+
+    /// Whether the sink holds what is nowhere else.
+    fn holds(&mut self) -> Result<bool, TaskError> {
+        let held = self.call(|sink| sink.snapshot())?;
+        Ok(held.iter().any(|part| !part.is_empty()))
     }
 
     fn call<R>(
@@ -88,22 +121,25 @@ impl<T> Control for SinkOperator<T> {
         if !new.is_empty() {
             self.prepared.push((checkpoint, new));
         }
-        let all = self.prepared.iter().flat_map(|(_, prepared)| prepared);
-        into.list(
-            &self.owner,
-            PREPARED,
-            Distribution::Split,
-            self.schema(),
-            all.map(|part| Ok(part.clone())),
-        )?;
-        let held = self.call(|sink| sink.snapshot())?;
-        into.list(
-            &self.owner,
-            HELD,
-            Distribution::Split,
-            self.schema(),
-            held.into_iter().map(Ok),
-        )
+        self.write(into)
+    }
+
+    fn snapshot_ended(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        let checkpoint = into.barrier().id;
+        match self.call(|sink| sink.prepare_finished(checkpoint))? {
+            Some(new) => {
+                self.left = false;
+                if !new.is_empty() {
+                    self.prepared.push((checkpoint, new));
+                }
+            }
+            None if self.left => into.refuse(format!(
+                "the sink `{}` has finished and cannot say what it left to commit, so that is seen only when the job ends",
+                self.name
+            )),
+            None => {}
+        }
+        self.write(into)
     }
 
     fn restore(&mut self, from: &Restored) -> Result<(), TaskError> {
@@ -131,18 +167,30 @@ impl<T> Control for SinkOperator<T> {
 
     fn end(&mut self) -> Result<(), TaskError> {
         let has_more = self.call(|sink| sink.finish())?;
+        self.left = has_more;
         // What becomes visible of earlier checkpoints between now and the end has to be so when the task says that it has finished.
-        self.needs_commit = has_more || !self.prepared.is_empty();
+        self.commits = has_more || !self.prepared.is_empty();
+        self.waits = self.commits || self.holds()?;
+        Ok(())
+    }
+
+    fn end_again(&mut self) -> Result<(), TaskError> {
+        // What was prepared is on its way since it was restored; the sink has nothing more, and waits for that.
+        let more = self.call(|sink| sink.prepare_commit(CheckpointId(0)))?;
+        if !more.is_empty() {
+            self.prepared.push((CheckpointId(0), more));
+        }
+        self.waits = !self.prepared.is_empty() || self.holds()?;
         Ok(())
     }
 
     fn needs_commit(&mut self) -> bool {
-        self.needs_commit
+        self.waits
     }
 
     fn commit(&mut self) -> Result<(), TaskError> {
         self.commit_until(CheckpointId(u64::MAX))?;
-        if self.needs_commit {
+        if self.commits {
             self.call(|sink| sink.commit())?;
         }
         Ok(())

@@ -93,6 +93,14 @@ impl<A, B> Control for First<A, B> {
         self.0.borrow_mut().end()
     }
 
+    fn snapshot_ended(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        self.0.borrow_mut().snapshot_ended(into)
+    }
+
+    fn end_again(&mut self) -> Result<(), TaskError> {
+        self.0.borrow_mut().end_again()
+    }
+
     fn needs_commit(&mut self) -> bool {
         self.0.borrow_mut().needs_commit()
     }

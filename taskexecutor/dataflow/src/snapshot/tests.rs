@@ -260,6 +260,7 @@ impl<O: Clone + Ord> Subtasks<O> {
         });
         let all = SubtaskSnapshot {
             operators: operators.collect(),
+            finished: false,
         };
         let restored = Restored::new(all);
         for (operator, _) in &mut self.made {

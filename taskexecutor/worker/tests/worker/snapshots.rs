@@ -106,6 +106,7 @@ fn state(content: Vec<u8>) -> SubtaskSnapshot<Vec<u8>> {
                 }],
             }],
         }],
+        finished: false,
     }
 }
 
@@ -408,6 +409,7 @@ async fn restored(run: &mut Run) -> (TaskRestore, Host, Log) {
         checkpoint: CheckpointId(1),
         directory: run.uri(),
         operators: snapshot.operators,
+        finished: false,
     };
     (restore, host, log)
 }

@@ -1,16 +1,29 @@
 //! A checkpoint that all tasks have acknowledged, and what it is once its metadata is durable. Flink: `CompletedCheckpoint`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use spindle_common::checkpoint::metadata::{OperatorMetadata, SnapshotMetadata};
 use spindle_common::checkpoint::{
-    CheckpointId, OperatorSnapshot, SnapshotKind, StateHandle, StateSnapshot,
+    CheckpointId, Distribution, OperatorSnapshot, SnapshotKind, StateChunk, StateHandle,
+    StateSnapshot,
 };
 use spindle_common::id::{ExecutionAttemptId, JobId};
-use spindle_common::job_graph::{JobGraph, JobVertex};
+use spindle_common::job_graph::{JobGraph, JobVertex, OperatorDescriptor};
 
 use super::pending::{Acknowledgements, Head};
+
+/// Why what the subtasks wrote is no checkpoint.
+#[derive(Debug)]
+pub(crate) enum Misfit {
+    /// It contradicts itself.
+    Wrong(String),
+    /// Subtasks have finished whose state others need. Flink: `PartialFinishingNotSupportedByStateException`.
+    Unsupported(String),
+}
+
+/// How the schema of a state begins that tells how far a subtask has come.
+const PROGRESS: &str = "progress<";
 
 /// All tasks have written what belongs to it, and that is durable; nothing says yet that it is one checkpoint.
 #[derive(Debug)]
@@ -32,20 +45,36 @@ impl AcknowledgedCheckpoint {
         head: &Head,
         directory: &str,
         acknowledged: &Acknowledgements,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Misfit> {
         let mut operators: BTreeMap<&str, OperatorMetadata> = BTreeMap::new();
         for (task, done) in acknowledged {
             let (Some(done), Some(vertex)) = (done, graph.vertex(task.vertex)) else {
-                return Err(format!("{task} is no task of the job"));
+                return Err(Misfit::Wrong(format!("{task} is no task of the job")));
             };
             for written in &done.snapshot.operators {
-                add(&mut operators, vertex, written)?;
+                add(&mut operators, vertex, written).map_err(Misfit::Wrong)?;
+            }
+            if done.snapshot.finished {
+                for operator in &vertex.operators {
+                    let all = entry(&mut operators, vertex, operator);
+                    all.finished.push(task.subtask);
+                }
             }
         }
         let mut operators: Vec<OperatorMetadata> = operators.into_values().collect();
         for operator in &mut operators {
+            operator.finished.sort_unstable();
             for state in &mut operator.states {
-                order_chunks(&operator.name, state)?;
+                let silent = add_finished(&operator.finished, state);
+                let ends = operator.finished.len() == operator.parallelism as usize;
+                if silent && !ends && is_given_to_all(state) {
+                    return Err(Misfit::Unsupported(format!(
+                        "some subtasks of operator `{}` have finished, and what they had in state `{}` would be missed by the others, as all \
+                         are given all of it",
+                        operator.name, state.name
+                    )));
+                }
+                order_chunks(&operator.name, state).map_err(Misfit::Wrong)?;
             }
         }
         Ok(Self {
@@ -143,15 +172,7 @@ fn add<'a>(
         let (name, uid) = (vertex.name(), &written.uid);
         return Err(format!("`{name}` has no operator with the uid `{uid}`"));
     };
-    let all = operators
-        .entry(&operator.uid)
-        .or_insert_with(|| OperatorMetadata {
-            uid: operator.uid.clone(),
-            name: operator.name.clone(),
-            parallelism: vertex.parallelism,
-            max_parallelism: vertex.max_parallelism,
-            states: Vec::new(),
-        });
+    let all = entry(operators, vertex, operator);
     for state in &written.states {
         match all.states.iter_mut().find(|known| known.name == state.name) {
             None => all.states.push(state.clone()),
@@ -169,6 +190,46 @@ fn add<'a>(
         }
     }
     Ok(())
+}
+
+fn entry<'a, 'o>(
+    operators: &'o mut BTreeMap<&'a str, OperatorMetadata>,
+    vertex: &JobVertex,
+    operator: &'a OperatorDescriptor,
+) -> &'o mut OperatorMetadata {
+    operators
+        .entry(&operator.uid)
+        .or_insert_with(|| OperatorMetadata {
+            uid: operator.uid.clone(),
+            name: operator.name.clone(),
+            parallelism: vertex.parallelism,
+            max_parallelism: vertex.max_parallelism,
+            states: Vec::new(),
+            finished: Vec::new(),
+        })
+}
+
+/// Of what is dealt out by subtask, those that had finished have nothing left. That is said, so that the others keep what is theirs.
+/// Answers whether there are some.
+fn add_finished(finished: &[u32], state: &mut StateSnapshot) -> bool {
+    match state.distribution {
+        Distribution::Split | Distribution::Union => {}
+        Distribution::KeyGroup | Distribution::Broadcast => return false,
+    }
+    let wrote: BTreeSet<u32> = state.chunks.iter().map(|chunk| chunk.index).collect();
+    let before = state.chunks.len();
+    let silent = finished.iter().filter(|subtask| !wrote.contains(subtask));
+    state.chunks.extend(silent.map(|&index| StateChunk {
+        index,
+        entries: 0,
+        content: StateHandle::Inline(Vec::new()),
+    }));
+    state.chunks.len() > before
+}
+
+/// Whether each subtask uses what others wrote, and not only looks how far they have come. Flink: `OperatorStateHandle.Mode.UNION`.
+fn is_given_to_all(state: &StateSnapshot) -> bool {
+    state.distribution == Distribution::Union && !state.schema.starts_with(PROGRESS)
 }
 
 fn order_chunks(operator: &str, state: &mut StateSnapshot) -> Result<(), String> {

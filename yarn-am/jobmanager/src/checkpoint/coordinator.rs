@@ -4,12 +4,13 @@ mod ends;
 mod origin;
 mod savepoints;
 mod storage;
+mod trigger;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use spindle_common::checkpoint::{CheckpointBarrier, CheckpointId};
+use spindle_common::checkpoint::{CheckpointId, SubtaskCheckpointStats, SubtaskSnapshot};
 use spindle_common::config::{CheckpointConfig, SavepointConfig};
 use spindle_common::execution::{FailureCause, JobStatus};
 use spindle_common::gateway::{TaskCheckpoint, TaskCheckpointOutcome, ToTaskExecutor};
@@ -17,13 +18,13 @@ use spindle_common::id::{ExecutionAttemptId, JobId, ResourceId};
 use spindle_common::job_graph::JobGraph;
 use spindle_common::time::MonoTime;
 
-use super::acknowledged::{AcknowledgedCheckpoint, CompletedCheckpoint};
+use super::acknowledged::{AcknowledgedCheckpoint, CompletedCheckpoint, Misfit};
 use super::pending::{Acknowledged, Acknowledgement, Head, PendingCheckpoint, Preparing};
 use super::restore::RestorePlan;
 use super::stats::{CheckpointStats, CheckpointsView};
 use crate::machine::{Machine, Outbox};
 use crate::message::{CheckpointEffect, CheckpointEvent, SavepointRequest, Transition};
-use savepoints::savepoint_kind;
+pub(crate) use trigger::{Participant, Progress};
 
 /// After how long the removal of what must not stay is tried again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -48,10 +49,13 @@ pub(crate) struct CheckpointSettings {
 pub(crate) enum CheckpointInput {
     /// The job begins.
     Start,
-    /// All tasks run: these.
+    /// All tasks have come to run: these.
     TasksRun(Vec<Participant>),
-    /// A task is done, so that no checkpoint can be begun any more.
-    TaskDone(ExecutionAttemptId),
+    /// A task is done, as far as it says.
+    TaskDone {
+        task: ExecutionAttemptId,
+        progress: Progress,
+    },
     /// All tasks are being stopped.
     TasksStop {
         why: String,
@@ -80,25 +84,17 @@ pub(crate) enum CoordinatorEffect {
     Transition(Transition),
 }
 
-/// A task that takes part in checkpoints.
-#[derive(Debug, Clone)]
-pub(crate) struct Participant {
-    pub(crate) execution: ExecutionAttemptId,
-    pub(crate) resource: ResourceId,
-    pub(crate) is_source: bool,
-}
-
 /// Whether checkpoints can be begun.
 #[derive(Debug)]
 enum Phase {
-    /// Not all tasks run.
+    /// Not all tasks have come to run.
     Waiting,
     Triggering {
         tasks: Vec<Participant>,
         /// When the next is due by the interval.
         next: Option<MonoTime>,
     },
-    /// Some tasks are done: what is under way may still be complete.
+    /// All sources are done: what is under way may still be complete.
     Ending { tasks: Vec<Participant> },
     /// The job is over.
     Over,
@@ -279,135 +275,12 @@ impl CheckpointCoordinator {
         !self.completed.is_empty() || self.origin.is_some()
     }
 
-    fn tasks_run(&mut self, now: MonoTime, tasks: Vec<Participant>) {
-        let next = self.settings.config.interval.map(|interval| now + interval);
-        self.phase = Phase::Triggering { tasks, next };
-    }
-
-    fn task_done(&mut self, now: MonoTime, task: ExecutionAttemptId, out: Out<'_, '_>) {
-        match std::mem::replace(&mut self.phase, Phase::Waiting) {
-            Phase::Triggering { tasks, .. } => {
-                self.phase = Phase::Ending { tasks };
-                let why = "the job is ending: some of its tasks are done".to_owned();
-                self.refuse_requests(&why);
-                if self.settings.config.interval.is_some() {
-                    out.push(self.transition(None, format!("none is begun any more: {why}")));
-                }
-            }
-            other @ (Phase::Waiting | Phase::Ending { .. } | Phase::Over) => self.phase = other,
-        }
-        let misses = |pending: &Pending| match pending {
-            Pending::Preparing(_) => true,
-            Pending::Collecting(pending) => pending.misses(task),
-            Pending::Ready(_) | Pending::Persisting(_) => false,
-        };
-        for id in self.pending_where(misses) {
-            let why = format!("task {task} was done before it came to its barrier");
-            self.fail(now, id, &why, false, out);
-        }
-    }
-
     fn pending_where(&self, wanted: impl Fn(&Pending) -> bool) -> Vec<CheckpointId> {
         let pending = self.pending.iter();
         pending
             .filter(|(_, pending)| wanted(pending))
             .map(|(id, _)| *id)
             .collect()
-    }
-
-    /// When the next checkpoint may be begun, if one is wanted and there is room.
-    fn due(&self) -> Option<MonoTime> {
-        let Phase::Triggering { next, .. } = &self.phase else {
-            return None;
-        };
-        // Barriers leave in the order of their numbers, so directories are made one after the other.
-        let preparing = |pending: &Pending| matches!(pending, Pending::Preparing(_));
-        if self.stops()
-            || self.pending.len() >= self.settings.config.max_concurrent as usize
-            || self.pending.values().any(preparing)
-        {
-            return None;
-        }
-        if !self.requests.is_empty() {
-            return Some(MonoTime::ZERO);
-        }
-        let pause = self
-            .last_end
-            .map(|end| end + self.settings.config.min_pause);
-        next.map(|next| pause.map_or(next, |pause| next.max(pause)))
-    }
-
-    fn begin_if_due(&mut self, now: MonoTime, out: Out<'_, '_>) {
-        while self.due().is_some_and(|due| due <= now) {
-            let Phase::Triggering { tasks, next } = &mut self.phase else {
-                return;
-            };
-            let request = self.requests.pop_front();
-            let (request, savepoint) = match request {
-                Some(Request { number, savepoint }) => (Some(number), savepoint),
-                None => (None, None),
-            };
-            let interval = self.settings.config.interval;
-            *next = interval.map(|interval| now + interval);
-            let id = self.next_id;
-            self.next_id = CheckpointId(id.0 + 1);
-            let head = Head {
-                id,
-                kind: savepoint_kind(savepoint.as_ref()),
-                triggered: now,
-                deadline: now + self.settings.config.timeout,
-                request,
-            };
-            self.stats.begun(&head, tasks.len());
-            let directory = match savepoint {
-                Some(savepoint) => self.savepoint_directory(&savepoint),
-                None => format!("{}/chk-{id}", self.settings.directory),
-            };
-            self.pending
-                .insert(id, Pending::Preparing(Preparing { head }));
-            out.push(CoordinatorEffect::Storage(CheckpointEffect::Prepare {
-                id,
-                directory,
-            }));
-        }
-    }
-
-    fn prepared(&mut self, id: CheckpointId, directory: String, out: Out<'_, '_>) {
-        let (tasks, preparing) = match (&self.phase, self.pending.remove(&id)) {
-            (
-                Phase::Triggering { tasks, .. } | Phase::Ending { tasks },
-                Some(Pending::Preparing(preparing)),
-            ) => (tasks, preparing),
-            (_, other) => {
-                self.pending.extend(other.map(|other| (id, other)));
-                if self.abandoned.remove(&id) {
-                    self.discard(id, directory, out);
-                }
-                return;
-            }
-        };
-        let barrier = CheckpointBarrier {
-            id,
-            timestamp_ms: self.calendar(preparing.head.triggered),
-            kind: preparing.head.kind,
-            directory: directory.as_str().into(),
-        };
-        for source in tasks.iter().filter(|task| task.is_source) {
-            let message = ToTaskExecutor::TriggerCheckpoint {
-                job: self.job,
-                execution: source.execution,
-                barrier: barrier.clone(),
-            };
-            out.push(CoordinatorEffect::Send {
-                to: source.resource.clone(),
-                message: Box::new(message),
-            });
-        }
-        self.stats.prepared(id, &directory);
-        let executions = tasks.iter().map(|task| task.execution);
-        let pending = preparing.prepared(directory, executions);
-        self.pending.insert(id, Pending::Collecting(pending));
-        out.push(self.transition(Some(id), "triggered".to_owned()));
     }
 
     /// What the calendar says at a time, in milliseconds since the epoch.
@@ -422,21 +295,36 @@ impl CheckpointCoordinator {
             outcome,
             ..
         } = done;
-        let pending = match self.pending.remove(&id) {
-            Some(Pending::Collecting(pending)) if pending.misses(task) => pending,
-            other => {
-                self.pending.extend(other.map(|other| (id, other)));
-                let what = format!("what {task} says of checkpoint {id}");
-                out.push(CoordinatorEffect::Transition(Transition::Stale { what }));
-                return;
+        if !self.pending.get(&id).is_some_and(|one| one.awaits(task)) {
+            let what = format!("what {task} says of checkpoint {id}");
+            out.push(CoordinatorEffect::Transition(Transition::Stale { what }));
+            return;
+        }
+        match outcome {
+            TaskCheckpointOutcome::Acknowledged { snapshot, stats } => {
+                self.acknowledged(now, id, task, snapshot, stats, out);
             }
-        };
-        let (snapshot, stats) = match outcome {
-            TaskCheckpointOutcome::Acknowledged { snapshot, stats } => (snapshot, stats),
             TaskCheckpointOutcome::Declined { reason } => {
-                self.pending.insert(id, Pending::Collecting(pending));
                 let why = format!("{} declined it: {reason}", self.name_of(task));
                 self.fail(now, id, &why, true, out);
+            }
+        }
+    }
+
+    /// A task has written its part of a checkpoint that awaits it.
+    fn acknowledged(
+        &mut self,
+        now: MonoTime,
+        id: CheckpointId,
+        task: ExecutionAttemptId,
+        snapshot: SubtaskSnapshot,
+        stats: SubtaskCheckpointStats,
+        out: Out<'_, '_>,
+    ) {
+        let pending = match self.pending.remove(&id) {
+            Some(Pending::Collecting(pending)) => pending,
+            other => {
+                self.pending.extend(other.map(|other| (id, other)));
                 return;
             }
         };
@@ -450,9 +338,12 @@ impl CheckpointCoordinator {
             Acknowledged::Waiting(pending) | Acknowledged::Stale(pending) => {
                 self.pending.insert(id, Pending::Collecting(pending));
             }
-            Acknowledged::Inconsistent(pending, why) => {
+            Acknowledged::Inconsistent(pending, misfit) => {
                 self.pending.insert(id, Pending::Collecting(pending));
-                self.fail(now, id, &why, true, out);
+                match misfit {
+                    Misfit::Wrong(why) => self.fail(now, id, &why, true, out),
+                    Misfit::Unsupported(why) => self.fail(now, id, &why, false, out),
+                }
             }
             Acknowledged::All(whole, acknowledgements) => {
                 self.stats.subtasks(&self.graph, id, &acknowledgements);
@@ -553,8 +444,10 @@ impl Machine for CheckpointCoordinator {
                     self.load(out);
                 }
             }
-            CheckpointInput::TasksRun(tasks) => self.tasks_run(now, tasks),
-            CheckpointInput::TaskDone(task) => self.task_done(now, task, out),
+            CheckpointInput::TasksRun(tasks) => self.tasks_run(now, tasks, out),
+            CheckpointInput::TaskDone { task, progress } => {
+                self.task_done(now, task, progress, out);
+            }
             CheckpointInput::TasksStop { why } => self.tasks_stop(now, &why, out),
             CheckpointInput::Task(done) => self.task(now, *done, out),
             CheckpointInput::Event(event) => self.event(now, event, out),

@@ -9,7 +9,7 @@ use spindle_common::id::ExecutionAttemptId;
 use spindle_common::job_graph::JobGraph;
 use spindle_common::time::MonoTime;
 
-use super::acknowledged::AcknowledgedCheckpoint;
+use super::acknowledged::{AcknowledgedCheckpoint, Misfit};
 
 /// What is known of a checkpoint from its begin to its end.
 #[derive(Debug, Clone)]
@@ -77,7 +77,7 @@ pub(crate) enum Acknowledged {
     /// It is none of this checkpoint, or came twice.
     Stale(PendingCheckpoint),
     /// It was the last, and they do not fit together: why.
-    Inconsistent(PendingCheckpoint, String),
+    Inconsistent(PendingCheckpoint, Misfit),
 }
 
 impl PendingCheckpoint {

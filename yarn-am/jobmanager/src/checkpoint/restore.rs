@@ -4,22 +4,26 @@ use std::collections::BTreeSet;
 
 use spindle_common::checkpoint::metadata::{OperatorMetadata, SnapshotMetadata};
 use spindle_common::checkpoint::{Distribution, OperatorSnapshot, StateSnapshot, TaskRestore};
+use spindle_common::id::JobVertexId;
 use spindle_common::job_graph::{JobGraph, JobVertex};
 use spindle_common::key_group::key_groups_of;
 
 use super::acknowledged::CompletedCheckpoint;
 
 /// What the tasks of a job begin with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct RestorePlan<'a> {
     from: &'a CompletedCheckpoint,
+    /// The tasks that had finished.
+    finished: BTreeSet<(JobVertexId, u32)>,
 }
 
 impl<'a> RestorePlan<'a> {
     /// The tasks of `graph` begin with a snapshot.
     ///
     /// # Errors
-    /// If a state in it belongs to no operator, and that is not allowed, or cannot be split as the operator's key groups now are.
+    /// If a state in it belongs to no operator, and that is not allowed, or cannot be split as the operator's key groups now are; if
+    /// operators had finished that now have to go on.
     pub(crate) fn new(
         from: &'a CompletedCheckpoint,
         graph: &JobGraph,
@@ -33,7 +37,7 @@ impl<'a> RestorePlan<'a> {
         for operator in &from.metadata.operators {
             match of_graph(&operator.uid) {
                 Some(vertex) => check_key_groups(operator, vertex)?,
-                None if allow_non_restored => {}
+                None if allow_non_restored || operator.states.is_empty() => {}
                 None => {
                     gone.insert(format!("`{}` (uid `{}`)", operator.name, operator.uid));
                 }
@@ -49,7 +53,13 @@ impl<'a> RestorePlan<'a> {
                 names.join(", ")
             ));
         }
-        Ok(Self { from })
+        let finished = finished_tasks(&from.metadata, graph).map_err(|why| {
+            format!(
+                "snapshot {} in {} does not fit the job: {why}",
+                from.id, from.directory
+            )
+        })?;
+        Ok(Self { from, finished })
     }
 
     /// What one subtask begins with.
@@ -60,6 +70,7 @@ impl<'a> RestorePlan<'a> {
         TaskRestore {
             checkpoint: self.from.id,
             directory: self.from.directory.clone(),
+            finished: self.finished.contains(&(vertex.id, subtask)),
             operators: operators
                 .filter_map(|operator| written(&operator.uid))
                 .map(|operator| OperatorSnapshot {
@@ -77,6 +88,62 @@ impl<'a> RestorePlan<'a> {
 
 fn find<'m>(metadata: &'m SnapshotMetadata, uid: &str) -> Option<&'m OperatorMetadata> {
     metadata.operators.iter().find(|o| o.uid == uid)
+}
+
+/// The tasks that had finished when a snapshot was taken, and have nothing to do now either. Flink: `VertexFinishedStateChecker`.
+///
+/// Where the parallelism has changed, a subtask has finished only if all had.
+fn finished_tasks(
+    metadata: &SnapshotMetadata,
+    graph: &JobGraph,
+) -> Result<BTreeSet<(JobVertexId, u32)>, String> {
+    let mut finished = BTreeSet::new();
+    for vertex in &graph.vertices {
+        let operators: Vec<_> = (vertex.operators.iter())
+            .map(|operator| find(metadata, &operator.uid))
+            .collect();
+        let fully = |it: &&Option<&OperatorMetadata>| it.is_some_and(|it| it.is_fully_finished());
+        let wholly = !operators.is_empty() && operators.iter().all(|it| fully(&it));
+        if !wholly && let Some(Some(one)) = operators.iter().find(fully) {
+            return Err(format!(
+                "operator `{}` had finished, and others that now run in the same task, `{}`, had not: build the job so that they are chained as \
+                 they were",
+                one.name,
+                vertex.name()
+            ));
+        }
+        let had = |it: &Option<&OperatorMetadata>, subtask| {
+            it.is_some_and(|it| {
+                let same = it.parallelism == vertex.parallelism;
+                wholly || same && it.finished.binary_search(&subtask).is_ok()
+            })
+        };
+        for subtask in 0..vertex.parallelism {
+            if operators.is_empty() || !operators.iter().all(|it| had(it, subtask)) {
+                continue;
+            }
+            let goes_on = graph.inputs_of(vertex.id).find(|(_, edge)| {
+                let producers = graph.vertex(edge.source).map_or(0, |it| it.parallelism);
+                let from = edge.partitioning;
+                let mut from = from.producers_of(subtask, producers, vertex.parallelism);
+                from.any(|producer| !finished.contains(&(edge.source, producer)))
+            });
+            match goes_on {
+                None => drop(finished.insert((vertex.id, subtask))),
+                // Its producers are others than they were: it gets nothing from those that have nothing left.
+                Some(_) if !wholly => {}
+                Some((_, edge)) => {
+                    let producer = graph.vertex(edge.source);
+                    return Err(format!(
+                        "`{}` had finished, and its input, `{}`, had not: give the operators of one of them other uids",
+                        vertex.name(),
+                        producer.map(JobVertex::name).unwrap_or_default()
+                    ));
+                }
+            }
+        }
+    }
+    Ok(finished)
 }
 
 fn check_key_groups(operator: &OperatorMetadata, vertex: &JobVertex) -> Result<(), String> {

@@ -5,7 +5,10 @@ use spindle_common::gateway::{TaskCheckpoint, TaskDeployment};
 use spindle_common::id::{ExecutionAttemptId, ResourceId};
 use spindle_common::time::MonoTime;
 
-use crate::checkpoint::{CheckpointCoordinator, CheckpointInput, CoordinatorEffect, Participant};
+use crate::checkpoint::{
+    CheckpointCoordinator, CheckpointInput, CoordinatorEffect, Participant, Progress,
+};
+use crate::execution_graph::RUN;
 use crate::job_master::{JobMaster, JobMasterEffect, Out, Phase, Then};
 use crate::machine::Machine;
 use crate::message::{CheckpointEvent, Transition};
@@ -114,28 +117,19 @@ impl JobMaster {
     pub(super) fn task_moved(
         &mut self,
         now: MonoTime,
-        id: ExecutionAttemptId,
-        state: ExecutionState,
+        task: ExecutionAttemptId,
+        from: ExecutionState,
+        to: ExecutionState,
         out: Out<'_, '_>,
     ) {
-        match (self.phase, state) {
-            (Phase::Running { .. }, ExecutionState::Running)
-                if self.graph.all_in(&[ExecutionState::Running]) =>
-            {
-                let participants = self.participants();
-                self.checkpoint(now, CheckpointInput::TasksRun(participants), out);
-            }
-            (Phase::Running { .. }, ExecutionState::AwaitingCommit | ExecutionState::Finished) => {
-                self.checkpoint(now, CheckpointInput::TaskDone(id), out);
-            }
-            (
-                Phase::WaitingForSlots
-                | Phase::Running { .. }
-                | Phase::Stopping { .. }
-                | Phase::BackingOff { .. }
-                | Phase::Over,
-                _,
-            ) => {}
+        let (Phase::Running { .. }, Some(progress)) = (self.phase, progress(to)) else {
+            return;
+        };
+        if from >= ExecutionState::Running {
+            self.checkpoint(now, CheckpointInput::TaskDone { task, progress }, out);
+        } else if self.graph.all_in(RUN) {
+            let participants = self.participants();
+            self.checkpoint(now, CheckpointInput::TasksRun(participants), out);
         }
     }
 
@@ -148,6 +142,7 @@ impl JobMaster {
                     execution: execution.id,
                     resource: execution.resource()?.clone(),
                     is_source: vertex.is_source(),
+                    progress: progress(execution.state)?,
                 })
             })
             .collect()
@@ -162,6 +157,22 @@ impl JobMaster {
             (Then::Restart { .. }, Some(cause)) => format!("the job restarts: {cause}"),
             (Then::Fail | Then::Restart { .. }, None) => "the job failed".to_owned(),
         }
+    }
+}
+
+/// How far a task has come that has come to run; nothing if it has not, or never will.
+const fn progress(state: ExecutionState) -> Option<Progress> {
+    match state {
+        ExecutionState::Running => Some(Progress::Runs),
+        ExecutionState::AwaitingCommit => Some(Progress::Awaits),
+        ExecutionState::Finished => Some(Progress::Finished),
+        ExecutionState::Created
+        | ExecutionState::Scheduled
+        | ExecutionState::Deploying
+        | ExecutionState::Initializing
+        | ExecutionState::Canceling
+        | ExecutionState::Canceled
+        | ExecutionState::Failed => None,
     }
 }
 

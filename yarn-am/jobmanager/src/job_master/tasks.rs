@@ -49,7 +49,7 @@ impl JobMaster {
             execution.collected = collected;
         }
         self.move_task(now, index, state, cause.clone(), out);
-        self.task_moved(now, id, state, out);
+        self.task_moved(now, id, old, state, out);
         match self.phase {
             Phase::Running { committing } => match state {
                 ExecutionState::Failed | ExecutionState::Canceled => {

@@ -64,17 +64,24 @@ fn operators() -> impl Strategy<Value = Vec<OperatorSnapshot>> {
 }
 
 pub(super) fn restore() -> impl Strategy<Value = TaskRestore> {
-    (checkpoint(), text(), operators()).prop_map(|(checkpoint, directory, operators)| TaskRestore {
-        checkpoint,
-        directory,
-        operators,
-    })
+    (checkpoint(), text(), operators(), any::<bool>()).prop_map(
+        |(checkpoint, directory, operators, finished)| TaskRestore {
+            checkpoint,
+            directory,
+            operators,
+            finished,
+        },
+    )
 }
 
 pub(super) fn task_checkpoint() -> impl Strategy<Value = TaskCheckpoint> {
-    let acknowledged = (operators(), any::<[u64; 6]>()).prop_map(|(operators, n)| {
+    let acknowledged = (operators(), any::<bool>(), any::<[u64; 6]>());
+    let acknowledged = acknowledged.prop_map(|(operators, finished, n)| {
         TaskCheckpointOutcome::Acknowledged {
-            snapshot: SubtaskSnapshot { operators },
+            snapshot: SubtaskSnapshot {
+                operators,
+                finished,
+            },
             stats: SubtaskCheckpointStats {
                 start_delay_ms: n[0],
                 alignment_us: n[1],

@@ -221,6 +221,7 @@ impl Cluster {
                     name: operator.name.clone(),
                     parallelism: vertex.parallelism,
                     max_parallelism: vertex.max_parallelism,
+                    finished: Vec::new(),
                 })
             })
             .collect()
@@ -287,6 +288,7 @@ impl Taken {
                     states: operator.states.iter().map(own).collect(),
                 })
                 .collect(),
+            finished: false,
         }
     }
 }

@@ -9,7 +9,7 @@ use spindle_common::time::MonoTime;
 
 use super::{
     CheckpointCoordinator, Condemned, CoordinatorEffect, Out, Participant, Pending, Persisting,
-    Phase, Stopping,
+    Phase, Progress, Stopping,
 };
 use crate::checkpoint::acknowledged::{CompletedCheckpoint, refer_to};
 use crate::checkpoint::coordinator::savepoints::stops;
@@ -174,10 +174,8 @@ impl CheckpointCoordinator {
 
     /// Barriers of it may be under way.
     fn tell_aborted(&self, checkpoint: CheckpointId, out: Out<'_, '_>) {
-        let (Phase::Triggering { tasks, .. } | Phase::Ending { tasks }) = &self.phase else {
-            return;
-        };
-        for task in tasks {
+        let tasks = self.phase.tasks().iter();
+        for task in tasks.filter(|task| task.progress != Progress::Finished) {
             let message = ToTaskExecutor::CheckpointAborted {
                 job: self.job,
                 execution: task.execution,
@@ -191,8 +189,10 @@ impl CheckpointCoordinator {
     }
 
     fn count_failure(&mut self, id: CheckpointId, why: &str, out: Out<'_, '_>) {
-        if matches!(self.phase, Phase::Waiting | Phase::Over) {
-            return;
+        match self.phase {
+            Phase::Triggering { .. } => {}
+            // Of a job that is nearly done nothing is mended by a restart.
+            Phase::Waiting | Phase::Ending { .. } | Phase::Over => return,
         }
         self.failures_in_row += 1;
         let tolerable = self.settings.config.tolerable_failures;
@@ -213,13 +213,10 @@ impl CheckpointCoordinator {
 
     /// Those of the tasks that run which are among these.
     fn tasks_of(&self, executions: &[ExecutionAttemptId]) -> Vec<Participant> {
-        match &self.phase {
-            Phase::Triggering { tasks, .. } | Phase::Ending { tasks } => {
-                let among = |task: &&Participant| executions.contains(&task.execution);
-                tasks.iter().filter(among).cloned().collect()
-            }
-            Phase::Waiting | Phase::Over => Vec::new(),
-        }
+        let among = |task: &&Participant| {
+            task.progress != Progress::Finished && executions.contains(&task.execution)
+        };
+        self.phase.tasks().iter().filter(among).cloned().collect()
     }
 
     pub(super) fn discard(&self, id: CheckpointId, directory: String, out: Out<'_, '_>) {

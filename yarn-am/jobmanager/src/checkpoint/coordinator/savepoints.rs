@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use spindle_common::checkpoint::SnapshotKind;
+use spindle_common::id::ExecutionAttemptId;
 
 use super::{
     CheckpointCoordinator, CoordinatorEffect, Out, Pending, Persisting, Phase, Request, Stopping,
@@ -31,6 +32,14 @@ impl Pending {
             Self::Collecting(pending) => &pending.head,
             Self::Ready(whole) => &whole.head,
             Self::Persisting(persisting) => &persisting.head,
+        }
+    }
+
+    /// Whether a task is to acknowledge it and has not.
+    pub(super) fn awaits(&self, task: ExecutionAttemptId) -> bool {
+        match self {
+            Self::Collecting(pending) => pending.misses(task),
+            Self::Preparing(_) | Self::Ready(_) | Self::Persisting(_) => false,
         }
     }
 }
@@ -63,7 +72,7 @@ impl CheckpointCoordinator {
             _ if self.stops() => Some("the job is stopping with a savepoint"),
             Phase::Triggering { .. } => None,
             Phase::Waiting => Some("not all tasks of the job run"),
-            Phase::Ending { .. } => Some("the job is ending: some of its tasks are done"),
+            Phase::Ending { .. } => Some("the job is ending: all its sources are done"),
             Phase::Over => Some("the job is over"),
         };
         let request = Request { number, savepoint };

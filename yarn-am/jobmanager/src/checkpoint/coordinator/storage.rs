@@ -59,7 +59,7 @@ impl CheckpointCoordinator {
                 self.not_loaded(now, &reason, lost, out);
             }
             CheckpointEvent::Prepared { id, directory } => {
-                self.prepared(id, directory, out);
+                self.prepared(now, id, directory, out);
             }
             CheckpointEvent::PrepareFailed { id, reason } => {
                 self.abandoned.remove(&id);

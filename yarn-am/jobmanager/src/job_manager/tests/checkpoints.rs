@@ -177,7 +177,7 @@ story!(
 );
 
 story!(
-    no_checkpoint_is_begun_once_a_task_is_done,
+    no_checkpoint_is_begun_once_all_sources_are_done,
     with(|config| config.retention = CheckpointRetention::Retain),
     running_then(
         "
@@ -274,6 +274,134 @@ story!(
         persisted 1
         prepared 2
         wait 10000
+        "
+    )
+);
+
+/// Two source and two sink subtasks.
+fn two_running_then(edge: &str, story: &str) -> String {
+    format!(
+        "
+        quietly
+        nodes 3
+        submit 2 1 edge={edge}
+        grant c1@n1 c2@n2
+        register c1
+        register c2
+        offer c1 1
+        offer c2 2
+        all Initializing
+        all Running
+        loudly
+        {story}"
+    )
+}
+
+story!(
+    checkpoints_go_on_when_a_source_has_finished_and_its_subtask_stays_so,
+    each_second(),
+    two_running_then(
+        "hash",
+        &format!(
+            "
+        wait 1000
+        prepared 1
+        ack c2 src/1.0 1 at 5
+        state c1 src/0.0 Finished
+        ack c1 sink/0.0 1 open
+        ack c2 sink/1.0 1 open
+        persisted 1
+        wait 1000
+        prepared 2
+        ack c2 src/1.0 2 at 9
+        ack c1 sink/0.0 2 open
+        ack c2 sink/1.0 2 open
+        persisted 2
+        fail c2 sink/1.0 Restart disk is full
+        state c1 sink/0.0 Canceled
+        state c2 src/1.0 Canceled
+        wait 100
+        {AGAIN}
+        state c1 src/0.1 Finished
+        "
+        )
+    )
+);
+
+story!(
+    a_task_that_came_to_its_end_before_its_barrier_is_asked_for_what_it_has_to_commit,
+    each_second(),
+    two_running_then(
+        "forward",
+        &format!(
+            "
+        wait 1000
+        prepared 1
+        state c1 src/0.0 Finished
+        ack c2 src/1.0 1 at 5
+        ack c2 sink/1.0 1 open
+        state c1 sink/0.0 AwaitingCommit
+        ended c1 sink/0.0 1 part of the end
+        persisted 1
+        wait 1000
+        prepared 2
+        ended c1 sink/0.0 2 nothing more
+        ack c2 src/1.0 2 at 9
+        decline c2 sink/1.0 2 the disk is full
+        fail c2 sink/1.0 Restart the disk is full
+        state c1 sink/0.0 Canceled
+        state c2 src/1.0 Canceled
+        wait 100
+        {AGAIN}
+        state c1 src/0.1 Finished
+        state c1 sink/0.1 Finished
+        wait 1000
+        prepared 3
+        "
+        )
+    )
+);
+
+story!(
+    a_job_of_which_a_part_had_ended_before_the_rest_came_to_run_is_checkpointed,
+    each_second(),
+    "
+    quietly
+    nodes 3
+    submit 2
+    grant c1@n1 c2@n2
+    register c1
+    register c2
+    offer c1 1
+    offer c2 2
+    all Initializing
+    state c1 src/0.0 Finished
+    state c1 sink/0.0 Running
+    state c2 sink/1.0 Running
+    loudly
+    state c2 src/1.0 Running
+    wait 1000
+    prepared 1
+    ack c2 src/1.0 1 at 5
+    ack c1 sink/0.0 1 open
+    ack c2 sink/1.0 1 open
+    "
+);
+
+story!(
+    what_no_task_answers_any_more_is_given_up_when_all_are_done,
+    each_second(),
+    two_running_then(
+        "hash",
+        "
+        wait 1000
+        prepared 1
+        state c1 src/0.0 Finished
+        state c2 src/1.0 Finished
+        trigger 7
+        state c1 sink/0.0 AwaitingCommit
+        state c2 sink/1.0 AwaitingCommit
+        ended c1 sink/0.0 1 late
         "
     )
 );

@@ -8,13 +8,18 @@ mod checkpoints;
 mod executor;
 mod observer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 use spindle_common::execution::{FailureCause, FailureClass, JobStatus};
 use spindle_common::gateway::{TaskExecutorRegistration, TaskExecutorReport, ToJobManager};
-use spindle_common::id::{FencingToken, JobId, JobVertexId, NodeName, ResourceId};
+use spindle_common::id::{
+    ExecutionAttemptId, FencingToken, JobId, JobVertexId, NodeName, ResourceId,
+};
+use spindle_common::job_graph::Partitioning;
 use spindle_common::resource::{ByteSize, ResourceProfile, SlotProfile};
 use spindle_common::time::MonoTime;
 
@@ -29,7 +34,7 @@ use crate::message::{
 };
 use crate::resource_manager::Sizes;
 use chance::{Action, Sink, benign, checkpoint_config, checkpointing, config, fault, savepoint};
-use checkpoints::{Checkpoints, Storage};
+use checkpoints::{Checkpoints, RULES, Storage};
 use executor::Executor;
 use observer::Observer;
 use spindle_common::config::{CheckpointConfig, RestartConfig};
@@ -51,11 +56,16 @@ struct Cluster {
     /// As asked for, by container, and in how many equal parts it is launched.
     sizes: BTreeMap<ResourceId, ResourceProfile>,
     slots: BTreeMap<ResourceId, u32>,
+    /// How all jobs are wired: [`Partitioning::Hash`], or [`Partitioning::Forward`], where a sink subtask reads one source subtask.
+    edges: Partitioning,
     /// Jobs handed in.
     jobs: u8,
     next: u64,
     places: BTreeMap<ResourceId, Place>,
     executors: BTreeMap<ConnectionId, Executor>,
+    /// Subtasks of each job's source, and those of them that have read all.
+    sources: BTreeMap<JobId, u32>,
+    ended_sources: BTreeSet<(JobId, ExecutionAttemptId)>,
     /// What the transport and the resource provider will tell.
     world: VecDeque<Input>,
     observer: Observer,
@@ -66,8 +76,13 @@ struct Cluster {
 
 impl Cluster {
     fn new(config: JobManagerConfig, parallelism: u32) -> Self {
-        let checkpoints = Checkpoints::new(&config.checkpoints);
-        Self::with(config, parallelism, checkpoints)
+        Self::with_edges(config, parallelism, Partitioning::Hash)
+    }
+
+    fn with_edges(config: JobManagerConfig, parallelism: u32, edges: Partitioning) -> Self {
+        let mut checkpoints = Checkpoints::new(&config.checkpoints);
+        checkpoints.one_to_one = edges == Partitioning::Forward;
+        Self::with(config, parallelism, edges, checkpoints)
     }
 
     /// The JobManager dies and its containers with it; YARN starts the next attempt, which gets the same first job.
@@ -77,10 +92,16 @@ impl Cluster {
             fencing,
             ..self.config
         };
-        Self::with(config, parallelism, self.checkpoints.after_crash(n))
+        let checkpoints = self.checkpoints.after_crash(n);
+        Self::with(config, parallelism, self.edges, checkpoints)
     }
 
-    fn with(config: JobManagerConfig, parallelism: u32, checkpoints: Checkpoints) -> Self {
+    fn with(
+        config: JobManagerConfig,
+        parallelism: u32,
+        edges: Partitioning,
+        checkpoints: Checkpoints,
+    ) -> Self {
         let mut this = Self {
             manager: JobManager::new(config.clone()),
             observer: Observer::new(&config),
@@ -90,10 +111,13 @@ impl Cluster {
             pending: Vec::new(),
             sizes: BTreeMap::new(),
             slots: BTreeMap::new(),
+            edges,
             jobs: 0,
             next: 0,
             places: BTreeMap::new(),
             executors: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            ended_sources: BTreeSet::new(),
             world: VecDeque::new(),
             inputs: Vec::new(),
             effects: Vec::new(),
@@ -106,6 +130,8 @@ impl Cluster {
     fn submit(&mut self, parallelism: u32, sink: Sink) {
         self.jobs += 1;
         let mut submission = submission(parallelism, self.jobs);
+        submission.graph.edges[0].partitioning = self.edges;
+        self.sources.insert(submission.job, parallelism);
         let profile = |cores, mib| Some(SlotProfile::new(cores, ByteSize::from_mib(mib)));
         match sink {
             Sink::Shares => {}
@@ -297,11 +323,46 @@ impl Cluster {
         }
         for executor in self.executors.values_mut() {
             for (of, sink) in executor.sinks() {
-                if of == job && sink.attempt == source.attempt {
+                let mut consumers = (self.edges).consumers_of(
+                    source.subtask,
+                    self.sources[&job],
+                    self.sources[&job],
+                );
+                if of == job
+                    && sink.attempt == source.attempt
+                    && consumers.any(|consumer| consumer == sink.subtask)
+                {
                     executor.barrier(job, sink, id);
                 }
             }
         }
+    }
+
+    /// Has tasks of a TaskExecutor go on.
+    fn work(
+        &mut self,
+        connection: ConnectionId,
+        work: impl FnOnce(&mut Executor, &dyn Fn(JobId, ExecutionAttemptId) -> bool),
+    ) {
+        let Some(executor) = self.executors.get_mut(&connection) else {
+            return;
+        };
+        let (ended, sources, edges) = (&self.ended_sources, &self.sources, self.edges);
+        work(executor, &|job, sink| {
+            let mut producers = edges.producers_of(sink.subtask, sources[&job], sources[&job]);
+            producers.all(|subtask| {
+                let vertex = JobVertexId::of_uid("src");
+                ended.contains(&(
+                    job,
+                    ExecutionAttemptId {
+                        vertex,
+                        subtask,
+                        ..sink
+                    },
+                ))
+            })
+        });
+        self.ended_sources.extend(executor.ended_sources());
     }
 
     fn storage(&mut self, n: usize, how: Storage) {
@@ -348,7 +409,7 @@ impl Cluster {
             }
             Action::Work(n) => {
                 if let Some(c) = pick(&self.connections(alive), n) {
-                    self.executors.get_mut(&c).unwrap().work(n);
+                    self.work(c, |executor, all_read| executor.work(n, all_read));
                 }
             }
             Action::World(n) => {
@@ -527,8 +588,8 @@ impl Cluster {
             if let Some(executor) = self.executors.get_mut(&connection) {
                 executor.refusals = 0;
                 executor.lingers = lingers;
-                executor.work_on_all();
             }
+            self.work(connection, Executor::work_on_all);
             while self.executors[&connection].can_send() {
                 self.deliver_to_manager(connection);
             }
@@ -601,6 +662,87 @@ impl Cluster {
     }
 }
 
+/// A run with checkpoints.
+#[derive(Debug)]
+struct Checkpointed {
+    config: JobManagerConfig,
+    checkpoints: CheckpointConfig,
+    /// In milliseconds.
+    interval: u64,
+    parallelism: u32,
+    actions: Vec<Action>,
+    crashes: Vec<usize>,
+    /// After which action all goes well for a while, and whether for the storage, too.
+    recovers: Vec<(prop::sample::Index, bool)>,
+}
+
+fn checkpointed_actions() -> impl Strategy<Value = Vec<Action>> {
+    let one = prop_oneof![
+        20 => checkpointing().boxed(),
+        1 => fault().boxed(),
+        1 => any::<usize>().prop_map(Action::FailTask).boxed(),
+    ];
+    prop::collection::vec(one, 0..400)
+}
+
+/// Plays it, but for its end.
+fn played(run: Checkpointed) -> Cluster {
+    let Checkpointed {
+        config,
+        checkpoints,
+        interval,
+        parallelism,
+        actions,
+        crashes,
+        recovers,
+    } = run;
+    let checkpoints = CheckpointConfig {
+        interval: Some(Duration::from_millis(interval)),
+        directory: Some("hdfs:///checkpoints".to_owned()),
+        ..checkpoints
+    };
+    let restart = RestartConfig::FixedDelay {
+        attempts: 10,
+        delay: Duration::from_millis(interval),
+    };
+    let edges = if interval % 2 == 0 {
+        Partitioning::Hash
+    } else {
+        Partitioning::Forward
+    };
+    let mut cluster = Cluster::with_edges(
+        JobManagerConfig {
+            checkpoints,
+            restart,
+            ..config
+        },
+        parallelism,
+        edges,
+    );
+    cluster.bring_up(true);
+    // Now and then all goes well for a while, but perhaps for the storage.
+    let at = |index: &prop::sample::Index| index.index(actions.len().max(1));
+    let recovers: BTreeMap<usize, bool> = recovers
+        .iter()
+        .map(|(index, storage)| (at(index), *storage))
+        .collect();
+    for (at, action) in actions.into_iter().enumerate() {
+        cluster.act(action);
+        if let Some(storage) = recovers.get(&at) {
+            cluster.bring_up(*storage);
+        }
+    }
+    for n in crashes {
+        // An attempt that knows that its job is over starts no other.
+        let per_job = matches!(cluster.config.mode, ClusterMode::PerJob { .. });
+        if per_job && !cluster.observer.all_jobs_are_over() {
+            cluster = cluster.next_attempt(n, parallelism);
+            cluster.bring_up(true);
+        }
+    }
+    cluster
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
@@ -624,45 +766,13 @@ proptest! {
         checkpoints in checkpoint_config(),
         interval in 20_u64..600,
         parallelism in 1_u32..4,
-        actions in prop::collection::vec(
-            prop_oneof![
-                20 => checkpointing().boxed(),
-                1 => fault().boxed(),
-                1 => any::<usize>().prop_map(Action::FailTask).boxed(),
-            ],
-            0..400,
-        ),
+        actions in checkpointed_actions(),
         crashes in prop::collection::vec(any::<usize>(), 0..3),
         recovers in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..6),
     ) {
-        let checkpoints = CheckpointConfig {
-            interval: Some(Duration::from_millis(interval)),
-            directory: Some("hdfs:///checkpoints".to_owned()),
-            ..checkpoints
-        };
-        let restart = RestartConfig::FixedDelay {
-            attempts: 10,
-            delay: Duration::from_millis(interval),
-        };
-        let mut cluster = Cluster::new(JobManagerConfig { checkpoints, restart, ..config }, parallelism);
-        cluster.bring_up(true);
-        // Now and then all goes well for a while, but perhaps for the storage.
-        let at = |index: &prop::sample::Index| index.index(actions.len().max(1));
-        let recovers: BTreeMap<usize, bool> = recovers.iter().map(|(index, storage)| (at(index), *storage)).collect();
-        for (at, action) in actions.into_iter().enumerate() {
-            cluster.act(action);
-            if let Some(storage) = recovers.get(&at) {
-                cluster.bring_up(*storage);
-            }
-        }
-        for n in crashes {
-            // An attempt that knows that its job is over starts no other.
-            let per_job = matches!(cluster.config.mode, ClusterMode::PerJob { .. });
-            if per_job && !cluster.observer.all_jobs_are_over() {
-                cluster = cluster.next_attempt(n, parallelism);
-                cluster.bring_up(true);
-            }
-        }
+        let mut cluster = played(Checkpointed {
+            config, checkpoints, interval, parallelism, actions, crashes, recovers,
+        });
         cluster.go_well();
         cluster.replay_is_the_same();
     }
@@ -691,5 +801,41 @@ proptest! {
             prop_assert_eq!(status, FinalStatus::Succeeded);
         }
         prop_assert!(cluster.manager.view().jobs.values().all(|job| job.restarts == 0));
+    }
+}
+
+#[test]
+fn no_rule_of_checkpoints_is_without_cases() {
+    let mut runner = TestRunner::deterministic();
+    let mut seen = BTreeMap::<&str, u32>::new();
+    for _ in 0..150 {
+        let strategy = (
+            config(),
+            checkpoint_config(),
+            20_u64..600,
+            1_u32..4,
+            checkpointed_actions(),
+        );
+        let (config, checkpoints, interval, parallelism, actions) =
+            strategy.new_tree(&mut runner).unwrap().current();
+        let mut cluster = played(Checkpointed {
+            config,
+            checkpoints,
+            interval,
+            parallelism,
+            actions,
+            crashes: Vec::new(),
+            recovers: Vec::new(),
+        });
+        cluster.go_well();
+        for (rule, count) in cluster.checkpoints.seen {
+            *seen.entry(rule).or_default() += count;
+        }
+    }
+    for rule in RULES {
+        assert!(
+            seen.get(rule).is_some_and(|count| *count >= 5),
+            "{rule}: {seen:?}"
+        );
     }
 }

@@ -20,6 +20,7 @@ use spindle_common::gateway::{
 use spindle_common::id::{
     AllocationId, ExecutionAttemptId, FencingToken, JobId, JobVertexId, NodeName, ResourceId,
 };
+use spindle_common::job_graph::Partitioning;
 use spindle_common::resource::{ResourceProfile, SlotProfile};
 use spindle_common::time::MonoTime;
 
@@ -113,6 +114,10 @@ impl Script {
                         sink_of_its_own(&mut submission, Some(profile));
                     }
                     Some(("group", _)) => sink_of_its_own(&mut submission, None),
+                    // Each sink subtask reads the one source subtask beside it.
+                    Some(("edge", "forward")) => {
+                        submission.graph.edges[0].partitioning = Partitioning::Forward;
+                    }
                     Some(_) => {
                         let settings = after.split(' ').filter_map(|word| word.split_once('='));
                         let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
@@ -273,13 +278,15 @@ impl Script {
                 lost: command == "nosnapshot",
             }),
             // From whom, which task, which checkpoint, and what is in its one state.
-            "ack" | "decline" => {
+            // One that has ended answers with what it has to commit.
+            "ack" | "ended" | "decline" => {
                 let mut words = after.splitn(3, ' ');
                 let task = execution(words.next().unwrap());
                 let checkpoint = number(words.next().unwrap());
                 let rest = words.next().unwrap_or_default();
                 let outcome = match command {
-                    "ack" => acknowledged(task, rest),
+                    "ack" => acknowledged(task, rest, false),
+                    "ended" => acknowledged(task, rest, true),
                     _ => TaskCheckpointOutcome::Declined {
                         reason: rest.to_owned(),
                     },
@@ -588,6 +595,7 @@ fn savepoint_request(words: &str) -> Option<SavepointRequest> {
 fn loaded(words: &str) -> Arc<SnapshotMetadata> {
     let operators = words.split(' ').filter_map(|word| word.split_once(':'));
     let operator = |(uid, content): (&str, &str)| OperatorMetadata {
+        finished: Vec::new(),
         uid: uid.to_owned(),
         name: uid.to_owned(),
         parallelism: 1,
@@ -595,7 +603,7 @@ fn loaded(words: &str) -> Arc<SnapshotMetadata> {
         states: vec![StateSnapshot {
             name: "state".to_owned(),
             distribution: Distribution::Union,
-            schema: "text".to_owned(),
+            schema: "progress<text>".to_owned(),
             chunks: vec![StateChunk {
                 index: 0,
                 entries: 1,
@@ -617,7 +625,7 @@ fn checkpoint_event(event: CheckpointEvent) -> Input {
 }
 
 /// A task wrote these bytes: a source its positions, a sink what it has to commit.
-fn acknowledged(task: ExecutionAttemptId, content: &str) -> TaskCheckpointOutcome {
+fn acknowledged(task: ExecutionAttemptId, content: &str, finished: bool) -> TaskCheckpointOutcome {
     let name = short(task);
     let uid = name.split('/').next().unwrap().to_owned();
     TaskCheckpointOutcome::Acknowledged {
@@ -627,7 +635,7 @@ fn acknowledged(task: ExecutionAttemptId, content: &str) -> TaskCheckpointOutcom
                 states: vec![StateSnapshot {
                     name: "state".to_owned(),
                     distribution: Distribution::Union,
-                    schema: "text".to_owned(),
+                    schema: "progress<text>".to_owned(),
                     chunks: vec![StateChunk {
                         index: task.subtask,
                         entries: 1,
@@ -635,6 +643,7 @@ fn acknowledged(task: ExecutionAttemptId, content: &str) -> TaskCheckpointOutcom
                     }],
                 }],
             }],
+            finished,
         },
         stats: SubtaskCheckpointStats::default(),
     }

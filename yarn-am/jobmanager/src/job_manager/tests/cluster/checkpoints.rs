@@ -20,6 +20,16 @@ use spindle_common::time::MonoTime;
 use crate::checkpoint::{CheckpointStatus, Observed, TriggerView};
 use crate::message::{CheckpointEffect, CheckpointEvent, Effect, Input, View};
 
+/// What is looked at, each as it is counted.
+pub(super) const RULES: &[&str] = &[
+    "metadata is what its tasks acknowledged",
+    "a complete checkpoint is discarded",
+    "a source had finished",
+    "a sink had finished",
+    "a commit is told",
+    "a task begins with a checkpoint",
+];
+
 /// How the storage does what it is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Storage {
@@ -47,6 +57,8 @@ pub(super) struct Checkpoints {
     complete: BTreeMap<JobId, BTreeSet<CheckpointId>>,
     /// What tasks have said, as it was delivered while they ran.
     acknowledged: BTreeMap<Id, BTreeSet<ExecutionAttemptId>>,
+    /// The tasks that have read and written all, as the JobManager was told.
+    ended: BTreeSet<(JobId, ExecutionAttemptId)>,
     /// The tasks that run, as the JobManager was told.
     running: BTreeSet<(JobId, ExecutionAttemptId)>,
     /// The newest barrier that each source was to send.
@@ -63,6 +75,8 @@ pub(super) struct Checkpoints {
     last_end: BTreeMap<JobId, MonoTime>,
     max_concurrent: usize,
     min_pause: Duration,
+    /// Whether each sink subtask reads one source subtask.
+    pub(super) one_to_one: bool,
     /// How often each rule had something to say, so that none is vacuous.
     pub(super) seen: BTreeMap<&'static str, u32>,
 }
@@ -77,6 +91,7 @@ pub(super) fn acknowledgement(
     job: JobId,
     task: ExecutionAttemptId,
     checkpoint: CheckpointId,
+    finished: bool,
 ) -> ToJobManager {
     let sink = task.vertex == JobVertexId::of_uid("sink");
     let snapshot = SubtaskSnapshot {
@@ -85,7 +100,7 @@ pub(super) fn acknowledgement(
             states: vec![StateSnapshot {
                 name: "state".to_owned(),
                 distribution: Distribution::Union,
-                schema: "name".to_owned(),
+                schema: "progress<name>".to_owned(),
                 chunks: vec![StateChunk {
                     index: task.subtask,
                     entries: 1,
@@ -93,6 +108,7 @@ pub(super) fn acknowledgement(
                 }],
             }],
         }],
+        finished,
     };
     ToJobManager::TaskCheckpoint(TaskCheckpoint {
         job,
@@ -147,14 +163,14 @@ impl Checkpoints {
             CheckpointEffect::PersistMetadata { id, metadata, .. }
             | CheckpointEffect::PersistAnchor { id, metadata, .. } => {
                 if does {
-                    let attempts = self.acknowledged[&(job, id)]
-                        .iter()
-                        .map(|task| task.attempt);
-                    assert_eq!(
-                        attempts.max(),
-                        self.deployed.get(&job).copied(),
-                        "checkpoint {id} comes to be after tasks began without it"
-                    );
+                    let of_attempt = self.acknowledged.get(&(job, id)).into_iter().flatten();
+                    if let Some(attempt) = of_attempt.map(|task| task.attempt).max() {
+                        assert_eq!(
+                            Some(attempt),
+                            self.deployed.get(&job).copied(),
+                            "checkpoint {id} comes to be after tasks began without it"
+                        );
+                    }
                     self.durable.insert((job, id), metadata);
                 }
                 if tells {
@@ -255,10 +271,13 @@ impl Checkpoints {
             message: ToJobManager::TaskCheckpoint(done),
             ..
         } = input
-            && let TaskCheckpointOutcome::Acknowledged { .. } = done.outcome
+            && let TaskCheckpointOutcome::Acknowledged { snapshot, .. } = &done.outcome
             && self.running.contains(&(done.job, done.execution))
         {
             let id = (done.job, done.checkpoint);
+            if snapshot.finished {
+                self.ended.insert((done.job, done.execution));
+            }
             self.acknowledged
                 .entry(id)
                 .or_default()
@@ -276,6 +295,9 @@ impl Checkpoints {
             Effect::Transition(crate::message::Transition::Task {
                 job, execution, to, ..
             }) => {
+                if *to == ExecutionState::Finished {
+                    self.ended.insert((*job, *execution));
+                }
                 if to.is_terminal() || *to == ExecutionState::Canceling {
                     self.running.remove(&(*job, *execution));
                 } else if *to == ExecutionState::Running {
@@ -317,18 +339,58 @@ impl Checkpoints {
         }
     }
 
-    /// Each task of one attempt wrote its part, for this checkpoint.
-    fn check_metadata(&self, job: JobId, id: CheckpointId, metadata: &SnapshotMetadata) {
-        let tasks = &self.acknowledged[&(job, id)];
-        let attempts: BTreeSet<u32> = tasks.iter().map(|task| task.attempt).collect();
-        let attempt = attempts.last().unwrap();
-        let mut expected: Vec<Vec<u8>> = (tasks.iter())
-            .filter(|task| task.attempt == *attempt)
-            .map(|task| content(*task, id))
+    /// Each task of one attempt wrote its part, for this checkpoint, or had finished before.
+    fn check_metadata(&mut self, job: JobId, id: CheckpointId, metadata: &SnapshotMetadata) {
+        let attempt = self.deployed[&job];
+        let none = BTreeSet::new();
+        let tasks = self.acknowledged.get(&(job, id)).unwrap_or(&none);
+        let tasks = tasks.iter().filter(|task| task.attempt == attempt);
+        let mut covered: BTreeSet<_> = tasks
+            .clone()
+            .map(|task| (task.vertex, task.subtask))
             .collect();
+        let of = |uid: &str| metadata.operators.iter().find(|one| one.uid == uid);
+        for operator in &metadata.operators {
+            let vertex = JobVertexId::of_uid(&operator.uid);
+            for &subtask in &operator.finished {
+                let task = ExecutionAttemptId {
+                    vertex,
+                    subtask,
+                    attempt,
+                };
+                assert!(self.ended.contains(&(job, task)), "{task} has not finished");
+                covered.insert((vertex, subtask));
+            }
+        }
+        let parallelism = metadata.operators[0].parallelism;
+        for uid in ["src", "sink"] {
+            let all = (0..parallelism).map(|subtask| (JobVertexId::of_uid(uid), subtask));
+            let missing: Vec<_> = all.filter(|task| !covered.contains(task)).collect();
+            assert_eq!(missing, [], "tasks that are no part of checkpoint {id}");
+        }
+        let finished = |uid| of(uid).map_or(0, |operator| operator.finished.len());
+        let of_sources = of("src").map_or(&[][..], |operator| &operator.finished);
+        for sink in of("sink")
+            .into_iter()
+            .flat_map(|operator| &operator.finished)
+        {
+            let mut producers = (0..parallelism).filter(|it| !self.one_to_one || it == sink);
+            assert!(
+                producers.all(|source| of_sources.contains(&source)),
+                "sink {sink} of checkpoint {id} has finished before its sources"
+            );
+        }
+        let mut expected: Vec<Vec<u8>> = tasks.map(|task| content(*task, id)).collect();
         let mut found = contents(metadata.operators.iter().flat_map(|o| &o.states));
         expected.sort();
         found.sort();
+        let (sources, sinks) = (finished("src"), finished("sink"));
+        if sources > 0 {
+            self.count("a source had finished");
+        }
+        if sinks > 0 {
+            self.count("a sink had finished");
+        }
         assert_eq!(found, expected, "what checkpoint {id} says");
     }
 
@@ -369,7 +431,7 @@ impl Checkpoints {
             } => {
                 let before = self.barriers.insert((*job, *execution), barrier.id);
                 let id = barrier.id;
-                assert!(before < Some(id), "barrier {id} leaves after {before:?}");
+                assert!(before <= Some(id), "barrier {id} leaves after {before:?}");
             }
             ToTaskExecutor::SubmitTask(task) => self.deployed(task),
             ToTaskExecutor::Registered { .. }
@@ -413,6 +475,13 @@ impl Checkpoints {
         let written = contents(operators.flat_map(|o| &o.states));
         let given = contents(restore.operators.iter().flat_map(|o| &o.states));
         assert_eq!(given, written, "what {} begins with", task.execution);
+        let operator = metadata.operators.iter().find(|o| o.uid == uid).unwrap();
+        let had_finished = operator.finished.contains(&task.execution.subtask);
+        assert_eq!(
+            restore.finished, had_finished,
+            "whether {} has finished",
+            task.execution
+        );
         self.commits(job, id);
     }
 
@@ -500,6 +569,8 @@ fn matches_open(one: &Arc<crate::checkpoint::CheckpointView>) -> bool {
 
 fn contents<'a>(states: impl Iterator<Item = &'a StateSnapshot>) -> Vec<Vec<u8>> {
     let chunks = states.flat_map(|state| &state.chunks);
+    // Of those that had finished it is said that they have nothing.
+    let chunks = chunks.filter(|chunk| chunk.entries > 0);
     chunks
         .map(|chunk| match &chunk.content {
             StateHandle::Inline(bytes) => bytes.clone(),

@@ -34,6 +34,10 @@ pub(super) struct Executor {
     tasks: BTreeMap<(JobId, ExecutionAttemptId), (AllocationId, ExecutionState)>,
     /// Barriers that have come to its tasks, as far as they have done nothing about them.
     barriers: BTreeSet<(JobId, ExecutionAttemptId, CheckpointId)>,
+    /// Those that they have done something about.
+    answered: BTreeSet<(JobId, ExecutionAttemptId, CheckpointId)>,
+    /// Tasks that began with what others left that had finished.
+    restored_as_finished: BTreeSet<(JobId, ExecutionAttemptId)>,
 }
 
 impl Executor {
@@ -59,6 +63,8 @@ impl Executor {
             leased: BTreeMap::new(),
             tasks: BTreeMap::new(),
             barriers: BTreeSet::new(),
+            answered: BTreeSet::new(),
+            restored_as_finished: BTreeSet::new(),
         }
     }
 
@@ -132,6 +138,9 @@ impl Executor {
                     });
                     assert!(!runs, "two attempts of one subtask run: {}", task.execution);
                     let key = (task.job, task.execution);
+                    if task.restore.is_some_and(|restore| restore.finished) {
+                        self.restored_as_finished.insert(key);
+                    }
                     self.tasks.insert(key, (task.allocation, state));
                 }
             }
@@ -157,6 +166,11 @@ impl Executor {
                 execution,
                 barrier,
             }) => {
+                let state = self.tasks.get(&(job, execution)).map(|(_, state)| *state);
+                let asked = state == Some(ExecutionState::AwaitingCommit);
+                if asked && !self.answered.contains(&(job, execution, barrier.id)) {
+                    self.barriers.insert((job, execution, barrier.id));
+                }
                 self.barrier(job, execution, barrier.id);
             }
             Some(ToTaskExecutor::ShutDown { .. }) => return true,
@@ -236,10 +250,11 @@ impl Executor {
         let all: Vec<_> = self.barriers.iter().copied().collect();
         let (job, task, id) = *all.get(n % all.len().max(1))?;
         self.barriers.remove(&(job, task, id));
-        let runs = matches!(self.tasks.get(&(job, task)), Some((_, state)) if !state.is_terminal());
-        if !runs || !self.alive {
-            return None;
-        }
+        let state = self.tasks.get(&(job, task)).map(|(_, state)| *state);
+        let state = state.filter(|state| !state.is_terminal() && self.alive)?;
+        self.answered.insert((job, task, id));
+        let finished = state == ExecutionState::AwaitingCommit
+            || self.restored_as_finished.contains(&(job, task));
         self.outbox.push_back(if declines {
             ToJobManager::TaskCheckpoint(TaskCheckpoint {
                 job,
@@ -250,7 +265,7 @@ impl Executor {
                 },
             })
         } else {
-            acknowledgement(job, task, id)
+            acknowledgement(job, task, id, finished)
         });
         Some((job, task, id))
     }
@@ -260,18 +275,35 @@ impl Executor {
         tasks.filter(|(_, state)| !state.is_terminal()).collect()
     }
 
-    /// One task goes one state on.
-    pub(super) fn work(&mut self, n: usize) {
+    /// Its sources that have read all.
+    pub(super) fn ended_sources(&self) -> impl Iterator<Item = (JobId, ExecutionAttemptId)> + '_ {
+        let source = JobVertexId::of_uid("src");
+        let tasks = self.tasks.iter();
+        tasks
+            .filter(move |((_, id), (_, state))| {
+                id.vertex == source && *state == ExecutionState::Finished
+            })
+            .map(|(task, _)| *task)
+    }
+
+    /// One task goes one state on. A sink ends when `all_read` says that all its sources have, behind all barriers that have come to it.
+    pub(super) fn work(&mut self, n: usize, all_read: &dyn Fn(JobId, ExecutionAttemptId) -> bool) {
         let running = self.running();
         if running.is_empty() {
             return;
         }
         let (task, state) = running[n % running.len()];
         let is_sink = task.1.vertex == JobVertexId::of_uid("sink");
+        let restored = self.restored_as_finished.contains(&task);
+        let mut barriers = self.barriers.iter();
+        let reads = is_sink
+            && (!all_read(task.0, task.1) || barriers.any(|(job, id, _)| (*job, *id) == task));
         let next = match state {
             ExecutionState::Deploying => ExecutionState::Initializing,
             ExecutionState::Initializing => ExecutionState::Running,
-            ExecutionState::Running if self.lingers && n % 64 != 63 => return,
+            ExecutionState::Running if reads => return,
+            ExecutionState::Running if restored => ExecutionState::Finished,
+            ExecutionState::Running if self.lingers && n % 24 != 23 => return,
             ExecutionState::Running if is_sink => ExecutionState::AwaitingCommit,
             ExecutionState::Running => ExecutionState::Finished,
             ExecutionState::Created
@@ -285,9 +317,9 @@ impl Executor {
         self.enter(task, next, None);
     }
 
-    pub(super) fn work_on_all(&mut self) {
+    pub(super) fn work_on_all(&mut self, all_read: &dyn Fn(JobId, ExecutionAttemptId) -> bool) {
         for n in 0..self.tasks.len() {
-            self.work(n);
+            self.work(n, all_read);
         }
     }
 

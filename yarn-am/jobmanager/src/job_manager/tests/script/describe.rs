@@ -192,7 +192,8 @@ fn describe_task(task: &TaskDeployment) -> String {
         }
     }
     if let Some(restore) = &task.restore {
-        write!(line, ", from checkpoint {}", restore.checkpoint).unwrap();
+        let finished = if restore.finished { ", finished" } else { "" };
+        write!(line, ", from checkpoint {}{finished}", restore.checkpoint).unwrap();
         for state in restore.operators.iter().flat_map(|o| &o.states) {
             write!(line, " {}", describe_state(state)).unwrap();
         }
