@@ -95,7 +95,7 @@ pub(super) async fn config(State(api): Shared, Path(id): Path<String>) -> Answer
             "unaligned_checkpoints": false,
             "tolerable_failed_checkpoints": settings.tolerable_failures,
             "aligned_checkpoint_timeout": 0,
-            "checkpoints_after_tasks_finish": false,
+            "checkpoints_after_tasks_finish": true,
             "state_changelog_enabled": false,
             "directory": settings.directory,
         }))
@@ -220,28 +220,38 @@ pub(super) async fn triggered(
     Path((id, request)): Path<(String, String)>,
 ) -> Answer {
     with_checkpoints(&api, &id, |seen, _| {
-        let known = u64::from_str_radix(&request, 16)
-            .ok()
-            .and_then(|request| seen.triggers.get(&request));
-        match known {
-            Some(
-                TriggerView::Waiting | TriggerView::InProgress(_) | TriggerView::Stopping { .. },
-            ) => Ok(json!({
-                "status": {"id": "IN_PROGRESS"},
-                "operation": null,
-            })),
-            Some(TriggerView::Completed { id, directory }) => Ok(json!({
+        Ok(match asked(seen, &request, "checkpoint")? {
+            TriggerView::Waiting | TriggerView::InProgress(_) | TriggerView::Stopping { .. } => {
+                json!({
+                    "status": {"id": "IN_PROGRESS"},
+                    "operation": null,
+                })
+            }
+            TriggerView::Completed { id, directory } => json!({
                 "status": {"id": "COMPLETED"},
                 "operation": {"checkpointId": id.0, "location": directory},
-            })),
-            Some(TriggerView::Failed(why)) => Ok(json!({
-                "status": {"id": "COMPLETED"},
-                "operation": {"failure-cause": {"class": "CheckpointException", "stack-trace": why}},
-            })),
-            None => Err(Failure::not_found(format!(
-                "request {request} for a checkpoint is not known"
-            ))),
-        }
+            }),
+            TriggerView::Failed(why) => not_done(why),
+        })
+    })
+}
+
+/// What became of what somebody asked for, by the number that he was given.
+pub(super) fn asked<'a>(
+    seen: &'a CheckpointsView,
+    request: &str,
+    what: &str,
+) -> Result<&'a TriggerView, Failure> {
+    let number = u64::from_str_radix(request, 16).ok();
+    let known = number.and_then(|number| seen.triggers.get(&number));
+    known.ok_or_else(|| Failure::not_found(format!("request {request} for a {what} is not known")))
+}
+
+/// The answer to whoever asked for what came to nothing.
+pub(super) fn not_done(why: &str) -> Value {
+    json!({
+        "status": {"id": "COMPLETED"},
+        "operation": {"failure-cause": {"class": "CheckpointException", "stack-trace": why}},
     })
 }
 
@@ -249,7 +259,11 @@ fn find<'a>(seen: &'a CheckpointsView, id: &str) -> Result<&'a CheckpointView, F
     let number = id
         .parse()
         .map_err(|_| Failure::bad_request(format!("`{id}` is no number of a checkpoint")))?;
-    let latest = [&seen.latest_completed, &seen.latest_failed];
+    let latest = [
+        &seen.latest_completed,
+        &seen.latest_savepoint,
+        &seen.latest_failed,
+    ];
     let mut all = seen.history.iter().chain(latest.into_iter().flatten());
     all.find(|one| one.id == CheckpointId(number))
         .map(AsRef::as_ref)

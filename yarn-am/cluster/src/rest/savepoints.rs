@@ -16,7 +16,7 @@ use spindle_common::checkpoint::{CheckpointId, SnapshotKind};
 use spindle_jobmanager::checkpoint::{CheckpointsView, TriggerView};
 use spindle_jobmanager::message::SavepointRequest;
 
-use super::checkpoints::{Accepted, is_known, with_checkpoints};
+use super::checkpoints::{Accepted, asked, is_known, not_done, with_checkpoints};
 use super::handlers::{Answer, job_of};
 use super::submission::read;
 use super::{Api, Failure, Shared};
@@ -104,22 +104,16 @@ pub(super) async fn triggered(
     Path((id, request)): Path<(String, String)>,
 ) -> Answer {
     with_checkpoints(&api, &id, |seen, _| {
-        let known = u64::from_str_radix(&request, 16)
-            .ok()
-            .and_then(|request| seen.triggers.get(&request));
-        match known {
-            Some(TriggerView::Waiting) => Ok(in_progress(None)),
-            Some(TriggerView::InProgress(id)) => Ok(in_progress(place(seen, *id))),
-            Some(TriggerView::Stopping { directory, .. }) => Ok(in_progress(Some(directory))),
-            Some(TriggerView::Completed { directory, .. }) => Ok(json!({
+        Ok(match asked(seen, &request, "savepoint")? {
+            TriggerView::Waiting => in_progress(None),
+            TriggerView::InProgress(id) => in_progress(place(seen, *id)),
+            TriggerView::Stopping { directory, .. } => in_progress(Some(directory)),
+            TriggerView::Completed { directory, .. } => json!({
                 "status": {"id": "COMPLETED"},
                 "operation": {"location": directory},
-            })),
-            Some(TriggerView::Failed(why)) => Ok(failed(why)),
-            None => Err(Failure::not_found(format!(
-                "request {request} for a savepoint is not known"
-            ))),
-        }
+            }),
+            TriggerView::Failed(why) => not_done(why),
+        })
     })
 }
 
@@ -156,7 +150,7 @@ pub(super) async fn disposed(State(api): Shared, Path(request): Path<String>) ->
             "status": {"id": "COMPLETED"},
             "operation": {},
         }))),
-        Some(Err(why)) => Ok(Json(failed(why))),
+        Some(Err(why)) => Ok(Json(not_done(why))),
         None => Err(Failure::not_found(format!(
             "request {request} for the disposal of a savepoint is not known"
         ))),
@@ -168,13 +162,6 @@ fn in_progress(location: Option<&String>) -> Value {
         "status": {"id": "IN_PROGRESS"},
         "operation": null,
         "location": location,
-    })
-}
-
-fn failed(why: &str) -> Value {
-    json!({
-        "status": {"id": "COMPLETED"},
-        "operation": {"failure-cause": {"class": "CheckpointException", "stack-trace": why}},
     })
 }
 
