@@ -7,6 +7,7 @@
 
 mod containers;
 mod doors;
+mod endings;
 mod engine;
 mod faults;
 mod flights;

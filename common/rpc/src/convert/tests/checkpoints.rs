@@ -76,22 +76,23 @@ pub(super) fn restore() -> impl Strategy<Value = TaskRestore> {
 
 pub(super) fn task_checkpoint() -> impl Strategy<Value = TaskCheckpoint> {
     let acknowledged = (operators(), any::<bool>(), any::<[u64; 6]>());
-    let acknowledged = acknowledged.prop_map(|(operators, finished, n)| {
-        TaskCheckpointOutcome::Acknowledged {
-            snapshot: SubtaskSnapshot {
-                operators,
-                finished,
+    let acknowledged =
+        acknowledged.prop_map(
+            |(operators, finished, n)| TaskCheckpointOutcome::Acknowledged {
+                snapshot: SubtaskSnapshot {
+                    operators,
+                    finished,
+                },
+                stats: SubtaskCheckpointStats {
+                    start_delay_ms: n[0],
+                    alignment_us: n[1],
+                    sync_us: n[2],
+                    async_us: n[3],
+                    state_bytes: n[4],
+                    written_bytes: n[5],
+                },
             },
-            stats: SubtaskCheckpointStats {
-                start_delay_ms: n[0],
-                alignment_us: n[1],
-                sync_us: n[2],
-                async_us: n[3],
-                state_bytes: n[4],
-                written_bytes: n[5],
-            },
-        }
-    });
+        );
     let outcome = prop_oneof![
         acknowledged,
         text().prop_map(|reason| TaskCheckpointOutcome::Declined { reason }),
