@@ -33,6 +33,23 @@ pub struct CheckpointBarrier {
     pub kind: SnapshotKind,
     /// Directory that the state's files are written into, as a URI. It exists.
     pub directory: Arc<str>,
+    /// What a task does until the barriers of all its channels are there.
+    pub alignment: BarrierAlignment,
+}
+
+/// What a task does between the first barrier of a checkpoint and the last. Flink: `CheckpointOptions.AlignmentType`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum BarrierAlignment {
+    /// It takes nothing from the channels whose barrier has come.
+    #[default]
+    Aligned,
+    /// It goes on with all channels: its state then has records that come again after a restore.
+    AtLeastOnce,
+    /// It waits as when aligned, so long after the trigger; then it writes its state at once, and with it what is under way in the channels.
+    Unaligned {
+        /// How long, in milliseconds; with 0 it does not wait at all.
+        timeout_ms: u64,
+    },
 }
 
 /// What a snapshot is for.
@@ -59,6 +76,9 @@ pub enum Distribution {
     Union,
     /// All subtasks wrote the same, so that any one chunk is enough for each.
     Broadcast,
+    /// [`StateChunk::index`] is a subtask: what was under way to it. Its own at the same parallelism; at another one each subtask gets all and
+    /// keeps what would have come to it.
+    InFlight,
 }
 
 /// What one subtask wrote at a barrier.
@@ -203,6 +223,12 @@ pub struct SubtaskCheckpointStats {
     pub state_bytes: u64,
     /// Those of them that were written for it.
     pub written_bytes: u64,
+    /// Those of them that were under way to the task.
+    pub persisted_bytes: u64,
+    /// Bytes that the task worked on between the first barrier and the last.
+    pub processed_bytes: u64,
+    /// Whether the state was written before all barriers were there.
+    pub unaligned: bool,
 }
 
 /// What a task begins with instead of nothing.

@@ -36,6 +36,6 @@ pub use parts::{
 };
 pub use raw::{Origin, RawConfig, RawValue};
 pub use value::{
-    CheckpointRetention, ClaimMode, ExecutionTarget, LoadBalanceMode, OptionValue, PortRange,
-    RestartStrategyType,
+    CheckpointRetention, CheckpointingMode, ClaimMode, ExecutionTarget, LoadBalanceMode,
+    OptionValue, PortRange, RestartStrategyType,
 };

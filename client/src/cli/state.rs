@@ -144,6 +144,7 @@ const fn distribution(distribution: Distribution) -> &'static str {
         Distribution::Split => "dealt out",
         Distribution::Union => "all to each",
         Distribution::Broadcast => "the same for each",
+        Distribution::InFlight => "under way to each",
     }
 }
 

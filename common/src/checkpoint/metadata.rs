@@ -230,6 +230,7 @@ const fn distribution_code(distribution: Distribution) -> u8 {
         Distribution::Split => 1,
         Distribution::Union => 2,
         Distribution::Broadcast => 3,
+        Distribution::InFlight => 4,
     }
 }
 
@@ -394,6 +395,7 @@ impl Decoder<'_> {
                 1 => Distribution::Split,
                 2 => Distribution::Union,
                 3 => Distribution::Broadcast,
+                4 => Distribution::InFlight,
                 _ => return Err(self.malformed("no distribution")),
             },
             schema: self.text()?,

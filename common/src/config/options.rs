@@ -7,7 +7,7 @@ use crate::resource::ByteSize;
 
 use super::kind::{ConfigOption, Kind, OptionSpec};
 use super::value::{
-    CheckpointRetention, ClaimMode, ExecutionTarget, LoadBalanceMode, PortRange,
+    CheckpointRetention, CheckpointingMode, ClaimMode, ExecutionTarget, LoadBalanceMode, PortRange,
     RestartStrategyType,
 };
 
@@ -173,6 +173,10 @@ options! {
         CHECKPOINT_INTERVAL: Option<Duration> = "execution.checkpointing.interval" {
             kind: Kind::Duration, default: None, unit: "", flink: true,
             doc: "How often a checkpoint is begun. Without it, or with 0, none is, and a job that fails starts again from its beginning.",
+        }
+        CHECKPOINTING_MODE: CheckpointingMode = "execution.checkpointing.mode" {
+            kind: Kind::Enum(CheckpointingMode::WORDS), default: Some("EXACTLY_ONCE"), unit: "", flink: true,
+            doc: "How often a record counts in state after a restart. With AT_LEAST_ONCE a task never waits for barriers, and what it worked on before the last of them came may count twice.",
         }
         CHECKPOINT_MIN_PAUSE: Duration = "execution.checkpointing.min-pause" {
             kind: Kind::Duration, default: Some("0 ms"), unit: "", flink: true,

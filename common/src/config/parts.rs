@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::checkpoint::BarrierAlignment;
 use crate::resource::{ByteSize, ResourceProfile};
 
 use super::checked::Config;
 use super::options;
 use super::value::{
-    CheckpointRetention, ClaimMode, ExecutionTarget, LoadBalanceMode, PortRange,
+    CheckpointRetention, CheckpointingMode, ClaimMode, ExecutionTarget, LoadBalanceMode, PortRange,
     RestartStrategyType,
 };
 
@@ -59,6 +60,8 @@ pub struct CheckpointConfig {
     pub timeout: Duration,
     /// How many may be under way, at least 1.
     pub max_concurrent: u32,
+    /// What tasks do until all barriers are there.
+    pub alignment: BarrierAlignment,
     /// How many may fail in a row before that is a failure of the job.
     pub tolerable_failures: u32,
     /// What becomes of the newest when the job is over.
@@ -232,11 +235,16 @@ impl Config {
     /// When checkpoints are taken, and what becomes of them.
     pub fn checkpoints(&self) -> CheckpointConfig {
         let interval = self.get(&options::CHECKPOINT_INTERVAL);
+        let alignment = match self.get(&options::CHECKPOINTING_MODE) {
+            CheckpointingMode::AtLeastOnce => BarrierAlignment::AtLeastOnce,
+            CheckpointingMode::ExactlyOnce => BarrierAlignment::Aligned,
+        };
         CheckpointConfig {
             interval: interval.filter(|interval| !interval.is_zero()),
             min_pause: self.get(&options::CHECKPOINT_MIN_PAUSE),
             timeout: self.get(&options::CHECKPOINT_TIMEOUT),
             max_concurrent: self.get(&options::MAX_CONCURRENT_CHECKPOINTS),
+            alignment,
             tolerable_failures: self.get(&options::TOLERABLE_FAILED_CHECKPOINTS),
             retention: self.get(&options::CHECKPOINT_RETENTION),
             num_retained: (self.get(&options::NUM_RETAINED_CHECKPOINTS))

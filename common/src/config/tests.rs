@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::checkpoint::BarrierAlignment;
 use crate::resource::ByteSize;
 
 fn checked(yaml: &str) -> Config {
@@ -285,6 +286,16 @@ fn a_job_with_checkpoints_restarts_with_growing_delays_unless_it_says_otherwise(
             interval: Duration::from_secs(60),
             delay: Duration::from_secs(1),
         }
+    );
+}
+
+#[test]
+fn a_checkpoint_waits_for_barriers_unless_the_mode_says_otherwise() {
+    let of = |yaml: &str| checked(yaml).checkpoints().alignment;
+    assert_eq!(of(""), BarrierAlignment::Aligned);
+    assert_eq!(
+        of("execution.checkpointing.mode: AT_LEAST_ONCE"),
+        BarrierAlignment::AtLeastOnce
     );
 }
 

@@ -123,6 +123,16 @@ words! {
 }
 
 words! {
+    /// How often a record counts in state after a restart. Flink: `CheckpointingMode`.
+    CheckpointingMode {
+        /// Once.
+        ExactlyOnce = "EXACTLY_ONCE",
+        /// Once or more.
+        AtLeastOnce = "AT_LEAST_ONCE",
+    }
+}
+
+words! {
     /// What becomes of a job's newest checkpoints when it is over. Flink: `ExternalizedCheckpointRetention`.
     CheckpointRetention {
         /// They are kept unless it finished.

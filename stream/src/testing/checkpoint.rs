@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use spindle_common::checkpoint::{
-    CheckpointBarrier, CheckpointId, Distribution, OperatorSnapshot, SnapshotKind, StateChunk,
-    StateSnapshot, SubtaskCheckpointStats, SubtaskSnapshot,
+    BarrierAlignment, CheckpointBarrier, CheckpointId, Distribution, OperatorSnapshot,
+    SnapshotKind, StateChunk, StateSnapshot, SubtaskCheckpointStats, SubtaskSnapshot,
 };
 use spindle_common::job_graph::JobVertex;
 use spindle_common::key_group::key_groups_of;
@@ -27,6 +27,7 @@ pub struct Kill {
     steps: u64,
     checkpoints: BTreeSet<u64>,
     loses_pending: bool,
+    alignment: BarrierAlignment,
 }
 
 impl Kill {
@@ -36,6 +37,7 @@ impl Kill {
             steps,
             checkpoints: BTreeSet::new(),
             loses_pending: false,
+            alignment: BarrierAlignment::Aligned,
         }
     }
 
@@ -43,6 +45,14 @@ impl Kill {
     #[must_use]
     pub fn checkpoint_after(mut self, steps: u64) -> Self {
         self.checkpoints.insert(steps);
+        self
+    }
+
+    /// Checkpoints never hold a channel back, so that records from behind a barrier may count again: `execution.checkpointing.mode` is
+    /// `AT_LEAST_ONCE`.
+    #[must_use]
+    pub const fn at_least_once(mut self) -> Self {
+        self.alignment = BarrierAlignment::AtLeastOnce;
         self
     }
 
@@ -137,7 +147,7 @@ impl JobSnapshot {
             state.chunks.sort_by_key(|chunk| chunk.index);
             match state.distribution {
                 Distribution::KeyGroup => state.chunks.retain(|it| groups.contains(&it.index)),
-                Distribution::Split | Distribution::Union => {}
+                Distribution::Split | Distribution::Union | Distribution::InFlight => {}
                 Distribution::Broadcast => state.chunks.truncate(1),
             }
             state
@@ -332,6 +342,10 @@ impl Coordination {
             timestamp_ms: 0,
             kind: SnapshotKind::Checkpoint,
             directory: Arc::from("file:///checkpoint-of-a-test"),
+            alignment: self
+                .kill
+                .as_ref()
+                .map_or(BarrierAlignment::Aligned, |kill| kill.alignment),
         };
         let reads = state.steps[task].is_some();
         match state.ended[task] {

@@ -152,6 +152,35 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_time: 60_000, ..ProptestConfig::with_cases(50) })]
+
+    #[test]
+    fn what_counts_at_least_once_may_count_again_but_is_not_lost(kills in kills(), parallelism in 1_u32..4) {
+        const COUNT: u64 = 12_000;
+        let harness = |parallelism: u32| {
+            let mut harness = Harness::new(parallelism);
+            // As many steps for each of the two that read as a kill counts.
+            let numbers = harness.env().generate(COUNT, |n| n).set_parallelism(2).rebalance();
+            let counted = numbers.map(|n| n).key_by(|n| *n).scan(|| 0_u64, |seen, n| {
+                *seen += 1;
+                (n, *seen)
+            });
+            counted.collect("counted");
+            harness
+        };
+        let (mut left, mut now) = (JobSnapshot::default(), parallelism);
+        for (kill, rescaled_by) in kills {
+            left = harness(now).run_until_killed(&left, &kill.at_least_once()).unwrap();
+            now = (now - 1 + rescaled_by) % 4 + 1;
+        }
+        let finished = harness(now).run_from(&left).unwrap();
+        let counted = finished.collected::<(u64, u64)>("counted");
+        let numbers: BTreeSet<u64> = counted.iter().map(|(n, _)| *n).collect();
+        prop_assert!(numbers.into_iter().eq(0..COUNT));
+    }
+}
+
 /// Of each enum that a job is made of, its variants; a description of a job names those that are in it.
 const OPERATORS: &str = "Map Rekey Filter FlatMap Split Stamp Restamp Async Running Timers Window WindowAll Total \
     Reduce Aggregate Scan Value List Map Reducing Aggregating AggregateWith AggregateProcess Process \

@@ -6,6 +6,7 @@ mod port;
 mod source;
 #[cfg(test)]
 mod tests;
+mod track;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

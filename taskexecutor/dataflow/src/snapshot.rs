@@ -419,7 +419,7 @@ impl Restored {
                     let all = lists.concat();
                     all.into_iter().skip(own).step_by(parallelism).collect()
                 }
-                Distribution::KeyGroup => Vec::new(),
+                Distribution::KeyGroup | Distribution::InFlight => Vec::new(),
             })
         };
         all()

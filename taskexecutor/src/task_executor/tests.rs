@@ -3,7 +3,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use spindle_common::PROTOCOL_VERSION;
 use spindle_common::checkpoint::{
-    CheckpointBarrier, CheckpointId, SnapshotKind, SubtaskCheckpointStats, SubtaskSnapshot,
+    BarrierAlignment, CheckpointBarrier, CheckpointId, SnapshotKind, SubtaskCheckpointStats,
+    SubtaskSnapshot,
 };
 use spindle_common::execution::ExecutionState;
 use spindle_common::gateway::{SlotRequest, TaskCheckpointOutcome};
@@ -253,6 +254,7 @@ fn checkpoints_are_passed_on_to_the_jobs_worker_and_back() {
             timestamp_ms: 7,
             kind: SnapshotKind::Checkpoint,
             directory: "hdfs:///chk-3".into(),
+            alignment: BarrierAlignment::Aligned,
         },
     });
     let acknowledged = |job| {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use spindle_common::checkpoint::BarrierAlignment;
 use spindle_common::config::{
     CheckpointConfig, CheckpointRetention, Config, ConfigError, LoadBalanceMode, RestartConfig,
     SavepointConfig,
@@ -107,6 +108,7 @@ impl Default for JobManagerConfig {
                 min_pause: Duration::ZERO,
                 timeout: Duration::from_secs(600),
                 max_concurrent: 1,
+                alignment: BarrierAlignment::Aligned,
                 tolerable_failures: 0,
                 retention: CheckpointRetention::None,
                 num_retained: 1,

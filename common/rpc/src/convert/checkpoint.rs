@@ -1,8 +1,9 @@
 //! Snapshots: what is written at a barrier, and what a task is restored from.
 
 use spindle_common::checkpoint::{
-    CheckpointBarrier, CheckpointId, Distribution, FileRange, OperatorSnapshot, SnapshotKind,
-    StateChunk, StateHandle, StateSnapshot, SubtaskCheckpointStats, SubtaskSnapshot, TaskRestore,
+    BarrierAlignment, CheckpointBarrier, CheckpointId, Distribution, FileRange, OperatorSnapshot,
+    SnapshotKind, StateChunk, StateHandle, StateSnapshot, SubtaskCheckpointStats, SubtaskSnapshot,
+    TaskRestore,
 };
 use spindle_common::gateway::{TaskCheckpoint, TaskCheckpointOutcome};
 use spindle_common::id::{ExecutionAttemptId, JobId};
@@ -14,6 +15,13 @@ use crate::proto::task_checkpoint::Outcome;
 
 impl From<CheckpointBarrier> for proto::CheckpointBarrier {
     fn from(barrier: CheckpointBarrier) -> Self {
+        let (alignment, aligned_timeout_ms) = match barrier.alignment {
+            BarrierAlignment::Aligned => (proto::BarrierAlignment::Aligned, 0),
+            BarrierAlignment::AtLeastOnce => (proto::BarrierAlignment::AtLeastOnce, 0),
+            BarrierAlignment::Unaligned { timeout_ms } => {
+                (proto::BarrierAlignment::Unaligned, timeout_ms)
+            }
+        };
         Self {
             id: barrier.id.0,
             timestamp_ms: barrier.timestamp_ms,
@@ -25,6 +33,8 @@ impl From<CheckpointBarrier> for proto::CheckpointBarrier {
             }
             .into(),
             directory: barrier.directory.as_ref().to_owned(),
+            alignment: alignment.into(),
+            aligned_timeout_ms,
         }
     }
 }
@@ -42,11 +52,22 @@ impl TryFrom<proto::CheckpointBarrier> for CheckpointBarrier {
                 return Err(unknown("CheckpointBarrier", "kind", barrier.kind));
             }
         };
+        let alignment = match proto::BarrierAlignment::try_from(barrier.alignment) {
+            Ok(proto::BarrierAlignment::Aligned) => BarrierAlignment::Aligned,
+            Ok(proto::BarrierAlignment::AtLeastOnce) => BarrierAlignment::AtLeastOnce,
+            Ok(proto::BarrierAlignment::Unaligned) => BarrierAlignment::Unaligned {
+                timeout_ms: barrier.aligned_timeout_ms,
+            },
+            Ok(proto::BarrierAlignment::Unspecified) | Err(_) => {
+                return Err(unknown("CheckpointBarrier", "alignment", barrier.alignment));
+            }
+        };
         Ok(Self {
             id: CheckpointId(barrier.id),
             timestamp_ms: barrier.timestamp_ms,
             kind,
             directory: barrier.directory.into(),
+            alignment,
         })
     }
 }
@@ -98,6 +119,7 @@ impl From<StateSnapshot> for proto::StateSnapshot {
                 Distribution::Split => proto::StateDistribution::Split,
                 Distribution::Union => proto::StateDistribution::Union,
                 Distribution::Broadcast => proto::StateDistribution::Broadcast,
+                Distribution::InFlight => proto::StateDistribution::InFlight,
             }
             .into(),
             schema: state.schema,
@@ -115,6 +137,7 @@ impl TryFrom<proto::StateSnapshot> for StateSnapshot {
             Ok(proto::StateDistribution::Split) => Distribution::Split,
             Ok(proto::StateDistribution::Union) => Distribution::Union,
             Ok(proto::StateDistribution::Broadcast) => Distribution::Broadcast,
+            Ok(proto::StateDistribution::InFlight) => Distribution::InFlight,
             Ok(proto::StateDistribution::Unspecified) | Err(_) => {
                 return Err(unknown("StateSnapshot", "distribution", state.distribution));
             }
@@ -180,6 +203,9 @@ const fn stats_out(stats: SubtaskCheckpointStats) -> proto::SubtaskCheckpointSta
         async_us: stats.async_us,
         state_bytes: stats.state_bytes,
         written_bytes: stats.written_bytes,
+        persisted_bytes: stats.persisted_bytes,
+        processed_bytes: stats.processed_bytes,
+        unaligned: stats.unaligned,
     }
 }
 
@@ -191,6 +217,9 @@ const fn stats_in(stats: proto::SubtaskCheckpointStats) -> SubtaskCheckpointStat
         async_us: stats.async_us,
         state_bytes: stats.state_bytes,
         written_bytes: stats.written_bytes,
+        persisted_bytes: stats.persisted_bytes,
+        processed_bytes: stats.processed_bytes,
+        unaligned: stats.unaligned,
     }
 }
 

@@ -154,6 +154,7 @@ fn state() -> impl Strategy<Value = StateSnapshot> {
         Distribution::Split,
         Distribution::Union,
         Distribution::Broadcast,
+        Distribution::InFlight,
     ]);
     (".{0,4}", distribution, ".{0,4}", vec(chunk, 0..4)).prop_map(
         |(name, distribution, schema, chunks)| StateSnapshot {

@@ -25,14 +25,14 @@ struct Current {
 /// What an input calls for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Turn {
-    /// A checkpoint that will not be complete here.
-    pub(super) declined: Option<CheckpointId>,
+    /// Checkpoints that will not be complete here.
+    pub(super) declined: Vec<CheckpointId>,
     /// Channels are to be taken from again. Comes before what follows.
     pub(super) resume: bool,
     /// Nothing is to be taken from this channel.
     pub(super) block: Option<usize>,
     /// All barriers are there: the state is to be written, and channels are to be taken from again. With the time of the first barrier.
-    pub(super) complete: Option<(CheckpointBarrier, MonoTime)>,
+    pub(super) complete: Vec<(CheckpointBarrier, MonoTime)>,
 }
 
 impl Alignment {
@@ -58,8 +58,9 @@ impl Alignment {
             Some(_) | None if id <= self.newest => return turn,
             current => {
                 // Its other barriers will not come any more: a channel sends them in order.
-                turn.declined = current.take().map(|current| current.barrier.id);
-                turn.resume = turn.declined.is_some();
+                let declined = current.take().map(|current| current.barrier.id);
+                turn.resume = declined.is_some();
+                turn.declined.extend(declined);
                 let mut arrived = vec![false; self.ended.len()];
                 arrived[channel] = true;
                 self.newest = id;
@@ -104,31 +105,32 @@ impl Alignment {
         };
         if let Some(current) = self.current.take_if(all) {
             turn.block = None;
-            turn.complete = Some((current.barrier, current.since));
+            turn.complete.push((current.barrier, current.since));
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::VecDeque;
     use std::sync::Arc;
 
     use proptest::prelude::*;
-    use spindle_common::checkpoint::SnapshotKind;
+    use spindle_common::checkpoint::{BarrierAlignment, SnapshotKind};
 
     use super::*;
 
-    fn barrier(id: u64) -> CheckpointBarrier {
+    pub(in super::super) fn barrier(id: u64) -> CheckpointBarrier {
         CheckpointBarrier {
             id: CheckpointId(id),
             timestamp_ms: 0,
             kind: SnapshotKind::Checkpoint,
             directory: Arc::from("file:///chk"),
+            alignment: BarrierAlignment::Aligned,
         }
     }
 
-    fn at(ms: u64) -> MonoTime {
+    pub(in super::super) fn at(ms: u64) -> MonoTime {
         MonoTime::from_micros(ms * 1000)
     }
 
@@ -136,14 +138,14 @@ mod tests {
     fn a_barrier_is_waited_for_on_all_channels_that_have_not_ended() {
         let mut alignment = Alignment::new(3);
         let turn = alignment.barrier(at(1), 1, barrier(1));
-        assert_eq!((turn.block, turn.complete), (Some(1), None));
+        assert_eq!((turn.block, turn.complete), (Some(1), Vec::new()));
         assert_eq!(alignment.end(0), Turn::default());
         let turn = alignment.barrier(at(2), 2, barrier(1));
-        assert_eq!(turn.complete, Some((barrier(1), at(1))));
+        assert_eq!(turn.complete, [(barrier(1), at(1))]);
         // The end of the one that is waited for counts like its barrier.
         let turn = alignment.barrier(at(3), 2, barrier(2));
         assert_eq!(turn.block, Some(2));
-        assert_eq!(alignment.end(1).complete, Some((barrier(2), at(3))));
+        assert_eq!(alignment.end(1).complete, [(barrier(2), at(3))]);
     }
 
     #[test]
@@ -151,11 +153,11 @@ mod tests {
         let mut alignment = Alignment::new(2);
         alignment.barrier(at(1), 0, barrier(1));
         let turn = alignment.barrier(at(2), 1, barrier(2));
-        assert_eq!(turn.declined, Some(CheckpointId(1)));
+        assert_eq!(turn.declined, [CheckpointId(1)]);
         assert!(turn.resume);
         assert_eq!(turn.block, Some(1));
         let turn = alignment.barrier(at(3), 0, barrier(2));
-        assert_eq!(turn.complete, Some((barrier(2), at(2))));
+        assert_eq!(turn.complete, [(barrier(2), at(2))]);
     }
 
     #[test]
@@ -171,8 +173,8 @@ mod tests {
     }
 
     /// What a channel has next.
-    #[derive(Debug, Clone, Copy)]
-    enum Next {
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub(in super::super) enum Next {
         Record,
         Barrier(u64),
         End,
@@ -180,7 +182,7 @@ mod tests {
 
     /// What happens next.
     #[derive(Debug, Clone, Copy)]
-    enum Happens {
+    pub(in super::super) enum Happens {
         /// The channel with this number among those that may be taken from has its turn.
         Take(usize),
         /// The JobManager gives this checkpoint up.
@@ -188,7 +190,7 @@ mod tests {
     }
 
     /// Records between barriers of ascending numbers, of which each channel may lack some, and its end behind one of them.
-    fn channel() -> impl Strategy<Value = VecDeque<Next>> {
+    pub(in super::super) fn channel() -> impl Strategy<Value = VecDeque<Next>> {
         let piece = (0_usize..4, prop::bool::weighted(0.9));
         (prop::collection::vec(piece, 6), 0_usize..12).prop_map(|(pieces, ends)| {
             let mut elements = VecDeque::new();
@@ -203,7 +205,7 @@ mod tests {
         })
     }
 
-    fn happens() -> impl Strategy<Value = Happens> {
+    pub(in super::super) fn happens() -> impl Strategy<Value = Happens> {
         prop_oneof![
             12 => any::<usize>().prop_map(Happens::Take),
             1 => (1_u64..7).prop_map(Happens::Abort),
@@ -246,14 +248,14 @@ mod tests {
                         }
                     }
                 };
-                over.extend(turn.declined.map(|id| id.0));
+                over.extend(turn.declined.iter().map(|id| id.0));
                 if turn.resume {
                     blocked.fill(false);
                 }
                 if let Some(channel) = turn.block {
                     blocked[channel] = true;
                 }
-                if let Some((barrier, _)) = turn.complete {
+                for (barrier, _) in turn.complete {
                     blocked.fill(false);
                     prop_assert!(!over.contains(&barrier.id.0), "{} was over", barrier.id);
                     over.push(barrier.id.0);

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use spindle_common::checkpoint::CheckpointBarrier;
+use spindle_common::checkpoint::{BarrierAlignment, CheckpointBarrier};
 
 use super::align::{Alignment, Turn};
+use super::track::Tracker;
 use super::{Chain, Port, TaskParts, take_collected};
 use crate::channel::{Buffer, GateEvent, InputGate};
 use crate::collector::Control;
@@ -21,6 +22,8 @@ pub struct GateTask {
     port_of: Vec<usize>,
     merge: WatermarkMerge,
     alignment: Alignment,
+    /// Of barriers that are not waited for.
+    tracker: Tracker,
     ended: Option<Step>,
     chain: Chain,
 }
@@ -43,6 +46,7 @@ impl GateTask {
         Ok(Self {
             merge: WatermarkMerge::new(gate.channels()),
             alignment: Alignment::new(gate.channels()),
+            tracker: Tracker::new(gate.channels()),
             gate,
             ports,
             port_of,
@@ -82,7 +86,7 @@ impl GateTask {
 
     /// Does what the barriers so far call for.
     fn align(&mut self, turn: Turn) -> Result<(), TaskError> {
-        if let Some(declined) = turn.declined {
+        for declined in turn.declined {
             let reason = "the barrier of a newer checkpoint came before all of its own".to_owned();
             self.chain.snapshots.decline(declined, reason);
         }
@@ -92,7 +96,7 @@ impl GateTask {
         if let Some(channel) = turn.block {
             self.gate.block(channel);
         }
-        if let Some((barrier, since)) = turn.complete {
+        for (barrier, since) in turn.complete {
             let waited = self.chain.clock.now().since(since);
             let first = self.ports[0].control();
             self.chain.snapshot(first, Snapshot::new(barrier), waited)?;
@@ -155,10 +159,17 @@ impl Task for GateTask {
             self.chain.touch();
             if let Some(barrier) = barrier {
                 let now = self.chain.clock.now();
-                let turn = self.alignment.barrier(now, channel, barrier);
+                let turn = match barrier.alignment {
+                    BarrierAlignment::AtLeastOnce => self.tracker.barrier(now, channel, barrier),
+                    BarrierAlignment::Aligned | BarrierAlignment::Unaligned { .. } => {
+                        self.alignment.barrier(now, channel, barrier)
+                    }
+                };
                 self.align(turn)?;
             }
             if self.merge.has_ended(channel) {
+                let turn = self.tracker.end(channel);
+                self.align(turn)?;
                 let turn = self.alignment.end(channel);
                 self.align(turn)?;
             }
@@ -187,6 +198,7 @@ impl Task for GateTask {
                 self.ports[0].control().checkpoint_complete(checkpoint)
             }
             TaskMail::CheckpointAborted(checkpoint) => {
+                self.tracker.abort(checkpoint);
                 let turn = self.alignment.abort(checkpoint);
                 self.align(turn)?;
                 self.chain.aborted(checkpoint)

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use spindle_common::checkpoint::{CheckpointBarrier, CheckpointId, SnapshotKind};
+use spindle_common::checkpoint::{BarrierAlignment, CheckpointBarrier, CheckpointId, SnapshotKind};
 use spindle_common::key_group::{key_group, key_hash, subtask_of};
 use spindle_common::time::{EventTime, Watermark};
 
@@ -35,6 +35,7 @@ fn barrier(id: u64) -> CheckpointBarrier {
         timestamp_ms: -5,
         kind: SnapshotKind::Savepoint,
         directory: Arc::from("hdfs://nn/savepoints/1"),
+        alignment: BarrierAlignment::Aligned,
     }
 }
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use spindle_common::checkpoint::{CheckpointId, SnapshotKind};
+use spindle_common::checkpoint::{BarrierAlignment, CheckpointId, SnapshotKind};
 use spindle_common::key_group::{key_group, key_hash, subtask_of};
 use spindle_common::time::{EventTime, Watermark};
 
@@ -25,6 +25,7 @@ fn barrier(id: u64) -> CheckpointBarrier {
         timestamp_ms: 0,
         kind: SnapshotKind::Checkpoint,
         directory: Arc::from("file:///chk"),
+        alignment: BarrierAlignment::Aligned,
     }
 }
 

@@ -3,8 +3,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use spindle_common::checkpoint::{
-    CheckpointBarrier, CheckpointId, Distribution, OperatorSnapshot, SnapshotKind, StateChunk,
-    StateHandle, StateSnapshot, SubtaskCheckpointStats, SubtaskSnapshot, TaskRestore,
+    BarrierAlignment, CheckpointBarrier, CheckpointId, Distribution, OperatorSnapshot,
+    SnapshotKind, StateChunk, StateHandle, StateSnapshot, SubtaskCheckpointStats, SubtaskSnapshot,
+    TaskRestore,
 };
 use spindle_common::execution::{ExecutionState, FailureClass};
 use spindle_common::gateway::{TaskCheckpointOutcome, ToWorker};
@@ -190,6 +191,7 @@ fn barrier(id: u64, directory: &str) -> CheckpointBarrier {
         timestamp_ms: 0,
         kind: SnapshotKind::Checkpoint,
         directory: directory.into(),
+        alignment: BarrierAlignment::Aligned,
     }
 }
 

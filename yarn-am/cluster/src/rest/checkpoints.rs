@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
-use spindle_common::checkpoint::{CheckpointId, SnapshotKind};
+use spindle_common::checkpoint::{BarrierAlignment, CheckpointId, SnapshotKind};
 use spindle_common::id::{JobId, JobVertexId};
 use spindle_jobmanager::checkpoint::{
     CheckpointStatus, CheckpointView, CheckpointsView, SubtaskView, TriggerView,
@@ -57,8 +57,8 @@ pub(super) async fn overview(State(api): Shared, Path(id): Path<String>) -> Answ
                 "state_size": summary(completed.iter().map(|c| c.state_bytes)),
                 "end_to_end_duration": summary(completed.iter().map(|c| duration(c))),
                 "alignment_buffered": summary([].into_iter()),
-                "processed_data": summary([].into_iter()),
-                "persisted_data": summary([].into_iter()),
+                "processed_data": summary(completed.iter().map(|c| c.processed_bytes)),
+                "persisted_data": summary(completed.iter().map(|c| c.persisted_bytes)),
             },
             "latest": {
                 "completed": seen.latest_completed.as_deref().map(one),
@@ -79,8 +79,13 @@ pub(super) async fn overview(State(api): Shared, Path(id): Path<String>) -> Answ
 pub(super) async fn config(State(api): Shared, Path(id): Path<String>) -> Answer {
     with_checkpoints(&api, &id, |seen, _| {
         let settings = &seen.settings;
+        let (mode, unaligned, aligned_timeout) = match settings.alignment {
+            BarrierAlignment::Aligned => ("exactly_once", false, 0),
+            BarrierAlignment::AtLeastOnce => ("at_least_once", false, 0),
+            BarrierAlignment::Unaligned { timeout_ms } => ("exactly_once", true, timeout_ms),
+        };
         Ok(json!({
-            "mode": "exactly_once",
+            "mode": mode,
             // As Flink has it where none is begun by itself.
             "interval": settings.interval_ms.unwrap_or(i64::MAX as u64),
             "timeout": settings.timeout_ms,
@@ -92,9 +97,9 @@ pub(super) async fn config(State(api): Shared, Path(id): Path<String>) -> Answer
             },
             "state_backend": "HashMapStateBackend",
             "checkpoint_storage": "FileSystemCheckpointStorage",
-            "unaligned_checkpoints": false,
+            "unaligned_checkpoints": unaligned,
             "tolerable_failed_checkpoints": settings.tolerable_failures,
-            "aligned_checkpoint_timeout": 0,
+            "aligned_checkpoint_timeout": aligned_timeout,
             "checkpoints_after_tasks_finish": true,
             "state_changelog_enabled": false,
             "directory": settings.directory,
@@ -152,12 +157,12 @@ pub(super) async fn subtasks(
                 "checkpoint": {"sync": stats.sync_us / 1000, "async": stats.async_us / 1000},
                 "alignment": {
                     "buffered": 0,
-                    "processed": 0,
-                    "persisted": 0,
+                    "processed": stats.processed_bytes,
+                    "persisted": stats.persisted_bytes,
                     "duration": stats.alignment_us / 1000,
                 },
                 "start_delay": stats.start_delay_ms,
-                "unaligned_checkpoint": false,
+                "unaligned_checkpoint": stats.unaligned,
                 "aborted": false,
             })
         };
@@ -174,8 +179,8 @@ pub(super) async fn subtasks(
             },
             "alignment": {
                 "buffered": summary([].into_iter()),
-                "processed": summary([].into_iter()),
-                "persisted": summary([].into_iter()),
+                "processed": summary(known().map(|s| s.stats.processed_bytes)),
+                "persisted": summary(known().map(|s| s.stats.persisted_bytes)),
                 "duration": summary(known().map(|s| s.stats.alignment_us / 1000)),
             },
             "start_delay": summary(known().map(|s| s.stats.start_delay_ms)),
@@ -301,11 +306,12 @@ fn shown(one: &CheckpointView, clock: Clock, tasks: &Map<String, Value>) -> Valu
         "state_size": one.state_bytes,
         "end_to_end_duration": duration(one),
         "alignment_buffered": 0,
-        "processed_data": 0,
-        "persisted_data": 0,
+        "processed_data": one.processed_bytes,
+        "persisted_data": one.persisted_bytes,
         "num_subtasks": one.subtasks,
         "num_acknowledged_subtasks": one.acknowledged,
         "checkpoint_type": match one.kind {
+            SnapshotKind::Checkpoint if one.unaligned => "UNALIGNED_CHECKPOINT",
             SnapshotKind::Checkpoint => "CHECKPOINT",
             SnapshotKind::Savepoint => "SAVEPOINT",
             SnapshotKind::StopWithSavepoint | SnapshotKind::Drain => "SYNC_SAVEPOINT",
@@ -349,8 +355,8 @@ fn of_vertex(
         "state_size": known.iter().map(|s| s.stats.state_bytes).sum::<u64>(),
         "end_to_end_duration": latest.map_or(0, |at| at.since(one.triggered).as_millis() as u64),
         "alignment_buffered": 0,
-        "processed_data": 0,
-        "persisted_data": 0,
+        "processed_data": known.iter().map(|s| s.stats.processed_bytes).sum::<u64>(),
+        "persisted_data": known.iter().map(|s| s.stats.persisted_bytes).sum::<u64>(),
         "num_subtasks": subtasks.len(),
         "num_acknowledged_subtasks": known.len(),
     })

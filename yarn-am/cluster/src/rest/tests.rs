@@ -114,6 +114,9 @@ fn checkpoints() -> CheckpointsView {
             async_us: 90_000,
             state_bytes: 100,
             written_bytes: 60,
+            persisted_bytes: 12,
+            processed_bytes: 34,
+            unaligned: true,
         },
     };
     let complete = Arc::new(CheckpointView {
@@ -127,6 +130,9 @@ fn checkpoints() -> CheckpointsView {
         discarded: false,
         state_bytes: 100,
         written_bytes: 60,
+        persisted_bytes: 12,
+        processed_bytes: 34,
+        unaligned: true,
         subtasks: 4,
         acknowledged: 4,
         failure: None,

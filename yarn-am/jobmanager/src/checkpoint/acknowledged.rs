@@ -214,7 +214,7 @@ fn entry<'a, 'o>(
 fn add_finished(finished: &[u32], state: &mut StateSnapshot) -> bool {
     match state.distribution {
         Distribution::Split | Distribution::Union => {}
-        Distribution::KeyGroup | Distribution::Broadcast => return false,
+        Distribution::KeyGroup | Distribution::Broadcast | Distribution::InFlight => return false,
     }
     let wrote: BTreeSet<u32> = state.chunks.iter().map(|chunk| chunk.index).collect();
     let before = state.chunks.len();

@@ -78,7 +78,7 @@ impl<'a> RestorePlan<'a> {
                     states: operator
                         .states
                         .iter()
-                        .map(|state| share(state, vertex, subtask))
+                        .map(|state| share(state, operator.parallelism, vertex, subtask))
                         .collect(),
                 })
                 .collect(),
@@ -161,8 +161,13 @@ fn check_key_groups(operator: &OperatorMetadata, vertex: &JobVertex) -> Result<(
     }
 }
 
-/// The chunks of a state that a subtask needs.
-fn share(state: &StateSnapshot, vertex: &JobVertex, subtask: u32) -> StateSnapshot {
+/// The chunks that a subtask needs of a state that so many subtasks wrote.
+fn share(
+    state: &StateSnapshot,
+    parallelism: u32,
+    vertex: &JobVertex,
+    subtask: u32,
+) -> StateSnapshot {
     let chunks = match state.distribution {
         Distribution::KeyGroup => {
             let own = key_groups_of(subtask, vertex.parallelism, vertex.max_parallelism);
@@ -172,8 +177,15 @@ fn share(state: &StateSnapshot, vertex: &JobVertex, subtask: u32) -> StateSnapsh
                 .cloned()
                 .collect()
         }
+        Distribution::InFlight if parallelism == vertex.parallelism => {
+            let chunks = state.chunks.iter();
+            chunks
+                .filter(|chunk| chunk.index == subtask)
+                .cloned()
+                .collect()
+        }
         // Each subtask takes its part of the entries itself: only it can tell them apart.
-        Distribution::Split | Distribution::Union => state.chunks.clone(),
+        Distribution::Split | Distribution::Union | Distribution::InFlight => state.chunks.clone(),
         // All are the same: they are read from different places.
         Distribution::Broadcast => {
             let at = subtask as usize % state.chunks.len().max(1);

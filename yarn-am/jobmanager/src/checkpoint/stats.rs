@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use spindle_common::checkpoint::{CheckpointId, SnapshotKind, SubtaskCheckpointStats};
+use spindle_common::checkpoint::{
+    BarrierAlignment, CheckpointId, SnapshotKind, SubtaskCheckpointStats,
+};
 use spindle_common::config::{CheckpointConfig, CheckpointRetention};
 use spindle_common::id::JobVertexId;
 use spindle_common::job_graph::JobGraph;
@@ -51,6 +53,8 @@ pub struct CheckpointSettingsView {
     pub min_pause_ms: u64,
     /// How many may be under way.
     pub max_concurrent: u32,
+    /// What tasks do until all barriers are there.
+    pub alignment: BarrierAlignment,
     /// How many may fail in a row.
     pub tolerable_failures: u32,
     /// Whether the newest are kept if the job fails.
@@ -110,6 +114,12 @@ pub struct CheckpointView {
     pub state_bytes: u64,
     /// Those of them that were written for it.
     pub written_bytes: u64,
+    /// Those of them that were under way between tasks.
+    pub persisted_bytes: u64,
+    /// Bytes that tasks worked on between their first barrier and their last.
+    pub processed_bytes: u64,
+    /// Whether some task wrote its state before all its barriers were there.
+    pub unaligned: bool,
     /// Tasks that are to acknowledge it.
     pub subtasks: u32,
     /// Those that have.
@@ -181,6 +191,7 @@ impl CheckpointStats {
             timeout_ms: millis(config.timeout),
             min_pause_ms: millis(config.min_pause),
             max_concurrent: config.max_concurrent,
+            alignment: config.alignment,
             tolerable_failures: config.tolerable_failures,
             externalized: config.retention != CheckpointRetention::None,
             delete_on_cancellation: config.retention != CheckpointRetention::Retain,
@@ -214,6 +225,9 @@ impl CheckpointStats {
             discarded: false,
             state_bytes: 0,
             written_bytes: 0,
+            persisted_bytes: 0,
+            processed_bytes: 0,
+            unaligned: false,
             subtasks: u32::try_from(subtasks).unwrap_or(u32::MAX),
             acknowledged: 0,
             failure: None,
@@ -259,6 +273,9 @@ impl CheckpointStats {
             c.latest_acknowledgement = Some(now);
             c.state_bytes += stats.state_bytes;
             c.written_bytes += stats.written_bytes;
+            c.persisted_bytes += stats.persisted_bytes;
+            c.processed_bytes += stats.processed_bytes;
+            c.unaligned |= stats.unaligned;
         });
     }
 

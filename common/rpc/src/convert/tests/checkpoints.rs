@@ -14,14 +14,20 @@ pub(super) fn barrier() -> impl Strategy<Value = CheckpointBarrier> {
         Just(SnapshotKind::StopWithSavepoint),
         Just(SnapshotKind::Drain),
     ];
-    (checkpoint(), any::<i64>(), kind, text()).prop_map(|(id, timestamp_ms, kind, directory)| {
-        CheckpointBarrier {
+    let alignment = prop_oneof![
+        Just(BarrierAlignment::Aligned),
+        Just(BarrierAlignment::AtLeastOnce),
+        any::<u64>().prop_map(|timeout_ms| BarrierAlignment::Unaligned { timeout_ms }),
+    ];
+    (checkpoint(), any::<i64>(), kind, text(), alignment).prop_map(
+        |(id, timestamp_ms, kind, directory, alignment)| CheckpointBarrier {
             id,
             timestamp_ms,
             kind,
             directory: directory.into(),
-        }
-    })
+            alignment,
+        },
+    )
 }
 
 fn handle() -> impl Strategy<Value = StateHandle> {
@@ -42,6 +48,7 @@ fn operators() -> impl Strategy<Value = Vec<OperatorSnapshot>> {
         Just(Distribution::Split),
         Just(Distribution::Union),
         Just(Distribution::Broadcast),
+        Just(Distribution::InFlight),
     ];
     let chunk =
         (any::<(u32, u64)>(), handle()).prop_map(|((index, entries), content)| StateChunk {
@@ -75,24 +82,26 @@ pub(super) fn restore() -> impl Strategy<Value = TaskRestore> {
 }
 
 pub(super) fn task_checkpoint() -> impl Strategy<Value = TaskCheckpoint> {
-    let acknowledged = (operators(), any::<bool>(), any::<[u64; 6]>());
-    let acknowledged =
-        acknowledged.prop_map(
-            |(operators, finished, n)| TaskCheckpointOutcome::Acknowledged {
-                snapshot: SubtaskSnapshot {
-                    operators,
-                    finished,
-                },
-                stats: SubtaskCheckpointStats {
-                    start_delay_ms: n[0],
-                    alignment_us: n[1],
-                    sync_us: n[2],
-                    async_us: n[3],
-                    state_bytes: n[4],
-                    written_bytes: n[5],
-                },
+    let acknowledged = (operators(), any::<bool>(), any::<([u64; 8], bool)>());
+    let acknowledged = acknowledged.prop_map(|(operators, finished, (n, unaligned))| {
+        TaskCheckpointOutcome::Acknowledged {
+            snapshot: SubtaskSnapshot {
+                operators,
+                finished,
             },
-        );
+            stats: SubtaskCheckpointStats {
+                start_delay_ms: n[0],
+                alignment_us: n[1],
+                sync_us: n[2],
+                async_us: n[3],
+                state_bytes: n[4],
+                written_bytes: n[5],
+                persisted_bytes: n[6],
+                processed_bytes: n[7],
+                unaligned,
+            },
+        }
+    });
     let outcome = prop_oneof![
         acknowledged,
         text().prop_map(|reason| TaskCheckpointOutcome::Declined { reason }),

@@ -1,6 +1,6 @@
 //! Tasks of a job that stops with a savepoint.
 
-use spindle_common::checkpoint::{CheckpointBarrier, CheckpointId, SnapshotKind};
+use spindle_common::checkpoint::{BarrierAlignment, CheckpointBarrier, CheckpointId, SnapshotKind};
 
 use super::*;
 use crate::task::TaskMail;
@@ -43,6 +43,7 @@ fn barrier(kind: SnapshotKind) -> CheckpointBarrier {
         timestamp_ms: 0,
         kind,
         directory: Arc::from("file:///savepoint"),
+        alignment: BarrierAlignment::Aligned,
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use spindle_common::checkpoint::metadata::{OperatorMetadata, SnapshotMetadata};
 use spindle_common::checkpoint::{
-    CheckpointBarrier, CheckpointId, Distribution, OperatorSnapshot, SnapshotKind, StateSnapshot,
-    SubtaskCheckpointStats, SubtaskSnapshot, TaskRestore,
+    BarrierAlignment, CheckpointBarrier, CheckpointId, Distribution, OperatorSnapshot,
+    SnapshotKind, StateSnapshot, SubtaskCheckpointStats, SubtaskSnapshot, TaskRestore,
 };
 use spindle_common::execution::ExecutionState;
 use spindle_common::gateway::{FromWorker, TaskCheckpointOutcome, ToWorker};
@@ -132,6 +132,7 @@ impl Cluster {
             timestamp_ms,
             kind: SnapshotKind::Checkpoint,
             directory: Arc::from(directory.as_str()),
+            alignment: BarrierAlignment::Aligned,
         };
         let is_source = |vertex: &JobVertex| self.graph.edges.iter().all(|e| e.target != vertex.id);
         for (worker, _, execution) in self.tasks().filter(|task| is_source(task.1)) {

@@ -216,6 +216,7 @@ impl CheckpointCoordinator {
                 timestamp_ms: self.calendar(pending.head.triggered),
                 kind: pending.head.kind,
                 directory: pending.directory.as_str().into(),
+                alignment: self.alignment(pending.head.kind),
             },
         };
         out.push(CoordinatorEffect::Send {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use spindle_common::checkpoint::SnapshotKind;
+use spindle_common::checkpoint::{BarrierAlignment, SnapshotKind};
 use spindle_common::config::{CheckpointConfig, CheckpointRetention, RestartConfig};
 
 use crate::config::{ClusterMode, JobManagerConfig, ResourceLimits};
@@ -139,6 +139,7 @@ pub(super) fn checkpoint_config() -> impl Strategy<Value = CheckpointConfig> {
                 min_pause: Duration::from_millis(pause),
                 timeout: Duration::from_secs(timeout),
                 max_concurrent: concurrent,
+                alignment: BarrierAlignment::Aligned,
                 tolerable_failures: tolerable,
                 retention,
                 num_retained: retained,
