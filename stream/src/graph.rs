@@ -22,7 +22,7 @@ use spindle_dataflow::task::{Dataflow, TaskFactory};
 
 use crate::context::{IoContext, PlanContext, PlanError};
 pub(crate) use erased::{Erased, Exchange, Logic, StreamType, TypeOf};
-use vertex::{ChainNode, Exit, VertexFactory};
+use vertex::{ChainNode, Entry, Exit, VertexFactory};
 
 /// An operator's place in the program, from 0.
 pub(crate) type NodeId = usize;
@@ -358,7 +358,11 @@ impl Graph {
         }
         let inputs = self.nodes[members[0]].inputs.iter().map(|input| {
             let from = &self.nodes[input.from.node].outputs[input.from.output];
-            (input.port, Arc::clone(&from.records))
+            Entry {
+                port: input.port,
+                records: Arc::clone(&from.records),
+                exchange: self.exchange(members[0], &input.from),
+            }
         });
         VertexFactory {
             inputs: inputs.collect(),

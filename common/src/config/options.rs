@@ -178,6 +178,14 @@ options! {
             kind: Kind::Enum(CheckpointingMode::WORDS), default: Some("EXACTLY_ONCE"), unit: "", flink: true,
             doc: "How often a record counts in state after a restart. With AT_LEAST_ONCE a task never waits for barriers, and what it worked on before the last of them came may count twice.",
         }
+        UNALIGNED_CHECKPOINTS: bool = "execution.checkpointing.unaligned.enabled" {
+            kind: Kind::Bool, default: Some("false"), unit: "", flink: true,
+            doc: "Whether checkpoints hold what is under way between tasks, so that they are complete however slow a task is. One checkpoint is under way at a time then. Without effect on savepoints, and with AT_LEAST_ONCE.",
+        }
+        ALIGNED_CHECKPOINT_TIMEOUT: Duration = "execution.checkpointing.aligned-checkpoint-timeout" {
+            kind: Kind::Duration, default: Some("0 ms"), unit: "", flink: true,
+            doc: "How long after its trigger an unaligned checkpoint is still an aligned one, which is smaller. A task whose barriers are all there by then writes nothing of what is under way.",
+        }
         CHECKPOINT_MIN_PAUSE: Duration = "execution.checkpointing.min-pause" {
             kind: Kind::Duration, default: Some("0 ms"), unit: "", flink: true,
             doc: "Shortest time between the end of a checkpoint and the begin of the next.",

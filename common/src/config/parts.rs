@@ -235,15 +235,27 @@ impl Config {
     /// When checkpoints are taken, and what becomes of them.
     pub fn checkpoints(&self) -> CheckpointConfig {
         let interval = self.get(&options::CHECKPOINT_INTERVAL);
+        let timeout = self.get(&options::ALIGNED_CHECKPOINT_TIMEOUT);
+        let unaligned = self.get(&options::UNALIGNED_CHECKPOINTS);
         let alignment = match self.get(&options::CHECKPOINTING_MODE) {
             CheckpointingMode::AtLeastOnce => BarrierAlignment::AtLeastOnce,
+            CheckpointingMode::ExactlyOnce if unaligned => BarrierAlignment::Unaligned {
+                timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            },
             CheckpointingMode::ExactlyOnce => BarrierAlignment::Aligned,
+        };
+        let max_concurrent = match alignment {
+            BarrierAlignment::Aligned | BarrierAlignment::AtLeastOnce => {
+                self.get(&options::MAX_CONCURRENT_CHECKPOINTS)
+            }
+            // A channel is recorded for one at a time. Flink refuses more.
+            BarrierAlignment::Unaligned { .. } => 1,
         };
         CheckpointConfig {
             interval: interval.filter(|interval| !interval.is_zero()),
             min_pause: self.get(&options::CHECKPOINT_MIN_PAUSE),
             timeout: self.get(&options::CHECKPOINT_TIMEOUT),
-            max_concurrent: self.get(&options::MAX_CONCURRENT_CHECKPOINTS),
+            max_concurrent,
             alignment,
             tolerable_failures: self.get(&options::TOLERABLE_FAILED_CHECKPOINTS),
             retention: self.get(&options::CHECKPOINT_RETENTION),

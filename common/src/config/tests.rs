@@ -290,12 +290,27 @@ fn a_job_with_checkpoints_restarts_with_growing_delays_unless_it_says_otherwise(
 }
 
 #[test]
-fn a_checkpoint_waits_for_barriers_unless_the_mode_says_otherwise() {
-    let of = |yaml: &str| checked(yaml).checkpoints().alignment;
-    assert_eq!(of(""), BarrierAlignment::Aligned);
+fn a_checkpoint_waits_for_barriers_as_mode_and_time_out_say() {
+    let of = |yaml: &str| {
+        let config = checked(yaml).checkpoints();
+        (config.alignment, config.max_concurrent)
+    };
+    let concurrent = "
+        execution.checkpointing.max-concurrent-checkpoints: 3";
+    assert_eq!(of(concurrent), (BarrierAlignment::Aligned, 3));
+    let unaligned = "
+        execution.checkpointing.unaligned.enabled: true
+        execution.checkpointing.aligned-checkpoint-timeout: 2 s";
+    let timeout_ms = 2000;
     assert_eq!(
-        of("execution.checkpointing.mode: AT_LEAST_ONCE"),
-        BarrierAlignment::AtLeastOnce
+        of(&format!("{concurrent}{unaligned}")),
+        (BarrierAlignment::Unaligned { timeout_ms }, 1)
+    );
+    let mode = "
+        execution.checkpointing.mode: AT_LEAST_ONCE";
+    assert_eq!(
+        of(&format!("{concurrent}{unaligned}{mode}")),
+        (BarrierAlignment::AtLeastOnce, 3)
     );
 }
 

@@ -4,8 +4,9 @@ use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use spindle_common::checkpoint::SubtaskSnapshot;
 use spindle_common::job_graph::SourceSplit;
-use spindle_dataflow::chain::{Port, SourceTask, TaskParts, TypedPort};
+use spindle_dataflow::chain::{Port, Replayed, Share, SourceTask, TaskParts, TypedPort};
 use spindle_dataflow::channel::ResultPartition;
 use spindle_dataflow::collector::{Collector, FanOut, SideOutputs};
 use spindle_dataflow::connector::OperatorError;
@@ -42,6 +43,17 @@ pub(crate) enum Exchange {
     Hash(Arc<dyn Fn(u32) -> Erased + Send + Sync>),
     /// Makes the partitioner.
     Custom(Arc<dyn Fn() -> Erased + Send + Sync>),
+}
+
+impl Exchange {
+    /// Whether what is under way on it can be part of a snapshot, which may be restored at another parallelism. Flink's rule: not where
+    /// subtasks are joined one by one, nor where all get all. What the program's own function chooses, it refuses, and we leave out.
+    pub(crate) const fn may_be_unaligned(&self) -> bool {
+        match self {
+            Self::Forward | Self::Rescale | Self::Broadcast | Self::Custom(_) => false,
+            Self::Rebalance | Self::Shuffle | Self::Global | Self::Hash(_) => true,
+        }
+    }
 }
 
 /// Makes an operator in front of a collector.
@@ -130,8 +142,21 @@ pub(crate) trait StreamType: Send + Sync {
     /// What has to stand in the place of an operator's main output, so that control reaches its side outputs.
     fn beside(&self, sides: &SideOutputs, main: Erased) -> Erased;
 
-    /// Where buffers enter the chain.
-    fn port(&self, first: Erased) -> Box<dyn Port>;
+    /// Where buffers enter the chain, for the subtask that `first` is of. Of the edges that lead there: how records come over them.
+    fn port(
+        &self,
+        first: Erased,
+        edges: &[(usize, &Exchange)],
+        reader: &OperatorContext,
+    ) -> Box<dyn Port>;
+
+    /// What has to stand before an operator within a chain, so that it works on what was under way to it.
+    fn replayed(
+        &self,
+        reader: &OperatorContext,
+        restored: &SubtaskSnapshot<Vec<u8>>,
+        next: Erased,
+    ) -> Erased;
 }
 
 /// The [`StreamType`] of `T`, the [`SourceLogic`] or the [`SinkLogic`] of something with records of type `T`.
@@ -186,8 +211,39 @@ impl<T: Record> StreamType for TypeOf<T> {
         Box::new(sides.beside::<T>(typed(main)))
     }
 
-    fn port(&self, first: Erased) -> Box<dyn Port> {
-        Box::new(TypedPort::<T>::new(typed(first)))
+    fn port(
+        &self,
+        first: Erased,
+        edges: &[(usize, &Exchange)],
+        reader: &OperatorContext,
+    ) -> Box<dyn Port> {
+        let share = |(edge, exchange): &(usize, &Exchange)| match exchange {
+            Exchange::Hash(make) => Some(Share::<T> {
+                edge: *edge,
+                partitioner: typed(make(reader.max_parallelism)),
+                consumers: reader.parallelism as usize,
+                subtask: reader.subtask as usize,
+            }),
+            Exchange::Forward
+            | Exchange::Rebalance
+            | Exchange::Rescale
+            | Exchange::Shuffle
+            | Exchange::Broadcast
+            | Exchange::Global
+            | Exchange::Custom(_) => None,
+        };
+        let shares = edges.iter().filter_map(share).collect();
+        Box::new(TypedPort::sharing(typed(first), shares))
+    }
+
+    fn replayed(
+        &self,
+        reader: &OperatorContext,
+        restored: &SubtaskSnapshot<Vec<u8>>,
+        next: Erased,
+    ) -> Erased {
+        let next = typed::<Box<dyn Collector<T>>>(next);
+        Box::new(Replayed::before(next, StateOwner::of(reader), restored))
     }
 }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spindle_dataflow::attribution::forget_operator;
-use spindle_dataflow::chain::{GateTask, Port, TaskParts};
+use spindle_dataflow::chain::{GateTask, Inputs, Port, TaskParts};
 use spindle_dataflow::channel::ResultPartition;
 use spindle_dataflow::collector::SideOutputs;
 use spindle_dataflow::operator::OperatorContext;
-use spindle_dataflow::snapshot::Restored;
+use spindle_dataflow::snapshot::{Restored, StateOwner};
 use spindle_dataflow::task::{Task, TaskContext, TaskError, TaskFactory};
 
 use super::{Erased, Exchange, Logic, NodeOutput, StreamType};
@@ -36,11 +36,19 @@ pub(super) struct Exit {
     pub(super) max_parallelism: u32,
 }
 
+/// An edge that feeds a vertex.
+pub(super) struct Entry {
+    /// The input of the head that it leads to.
+    pub(super) port: usize,
+    pub(super) records: Arc<dyn StreamType>,
+    pub(super) exchange: Exchange,
+}
+
 /// A vertex. The first of the chain is its head.
 pub(super) struct VertexFactory {
     pub(super) chain: Vec<ChainNode>,
-    /// For each edge that feeds it: the input of the head that it leads to, and what comes in. Empty for a source.
-    pub(super) inputs: Vec<(usize, Arc<dyn StreamType>)>,
+    /// One for each edge that feeds it. Empty for a source.
+    pub(super) inputs: Vec<Entry>,
     /// The job's, if absent.
     pub(super) buffer_timeout: Option<Duration>,
     pub(super) io: Arc<IoContext>,
@@ -73,22 +81,33 @@ impl TaskFactory for VertexFactory {
                 vec![self.collector(0, &task, &mut partitions)?]
             }
         };
-        let ports: Vec<Box<dyn Port>> = (0..)
-            .zip(firsts)
-            .map(|(port, first)| {
-                let input = self.inputs.iter().find(|(at, _)| *at == port);
-                let (_, records) = input.expect("each input of an operator reads a stream");
-                records.port(first)
-            })
-            .collect();
-        let port_of = self.inputs.iter().zip(&task.channels);
-        let port_of =
-            port_of.flat_map(|((port, _), &channels)| std::iter::repeat_n(*port, channels));
-        let task = GateTask::new(
-            task.gate
+        let reader = operator(head, &task, SideOutputs::default());
+        let port = |(port, first)| {
+            let edges = self.inputs.iter().enumerate();
+            let leading = edges.filter(|(_, entry)| entry.port == port);
+            let edges: Vec<_> = leading
+                .clone()
+                .map(|(edge, entry)| (edge, &entry.exchange))
+                .collect();
+            let input = leading.map(|(_, entry)| entry).next();
+            let input = input.expect("each input of an operator reads a stream");
+            input.records.port(first, &edges, &reader)
+        };
+        let ports: Vec<Box<dyn Port>> = (0..).zip(firsts).map(port).collect();
+        let edges = task.channels.iter().enumerate();
+        let edges = edges.flat_map(|(edge, &channels)| std::iter::repeat_n(edge, channels));
+        let inputs = Inputs {
+            gate: task
+                .gate
                 .expect("the worker gives a gate to a vertex that is no source"),
             ports,
-            port_of.collect(),
+            ports_of_edges: self.inputs.iter().map(|entry| entry.port).collect(),
+            edges: edges.collect(),
+            owner: StateOwner::of(&reader),
+            unaligned: self.may_be_unaligned(),
+        };
+        let task = GateTask::new(
+            inputs,
             &Restored::new(task.restored),
             TaskParts {
                 metrics: task.metrics,
@@ -104,6 +123,13 @@ impl TaskFactory for VertexFactory {
 type Partitions = Vec<Option<Box<dyn ResultPartition>>>;
 
 impl VertexFactory {
+    /// One edge that has to be aligned aligns all: a task writes its state once.
+    fn may_be_unaligned(&self) -> bool {
+        self.inputs
+            .iter()
+            .all(|entry| entry.exchange.may_be_unaligned())
+    }
+
     /// The collector of an operator's input.
     fn collector(
         &self,
@@ -168,7 +194,9 @@ impl VertexFactory {
         let node = &self.chain[place];
         let mut branches = Vec::new();
         for &(_, reader) in node.readers.iter().filter(|(read, _)| *read == output) {
-            branches.push(self.collector(reader, task, partitions)?);
+            let next = self.collector(reader, task, partitions)?;
+            let reader = operator(&self.chain[reader], task, SideOutputs::default());
+            branches.push(of.records.replayed(&reader, &task.restored, next));
         }
         let context = operator(node, task, SideOutputs::default());
         for exit in node.exits.iter().filter(|exit| exit.output == output) {

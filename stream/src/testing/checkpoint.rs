@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use spindle_common::checkpoint::{
     BarrierAlignment, CheckpointBarrier, CheckpointId, Distribution, OperatorSnapshot,
@@ -13,7 +14,7 @@ use spindle_common::key_group::key_groups_of;
 use spindle_dataflow::snapshot::Content;
 use spindle_dataflow::task::{SnapshotWriter, Step, TaskError, TaskMail};
 
-use super::local::Waker;
+use super::local::{Waker, wall_ms};
 
 /// By how many steps a subtask of a source may be ahead of another, so that few are at their end when a checkpoint is triggered.
 const LEAD: u64 = 2;
@@ -56,6 +57,15 @@ impl Kill {
         self
     }
 
+    /// Checkpoints that are not aligned so long after their trigger hold what is under way between tasks:
+    /// `execution.checkpointing.unaligned.enabled`.
+    #[must_use]
+    pub fn unaligned(mut self, aligned_timeout: Duration) -> Self {
+        let timeout_ms = u64::try_from(aligned_timeout.as_millis()).unwrap_or(u64::MAX);
+        self.alignment = BarrierAlignment::Unaligned { timeout_ms };
+        self
+    }
+
     /// The kill does not wait for checkpoints that have been triggered: what is not complete at that moment is lost.
     #[must_use]
     pub const fn losing_pending_checkpoints(mut self) -> Self {
@@ -82,6 +92,14 @@ impl JobSnapshot {
     /// Which checkpoint it is; none if none was complete.
     pub const fn checkpoint(&self) -> Option<CheckpointId> {
         self.checkpoint
+    }
+
+    /// How many buffers were under way between tasks, of an unaligned checkpoint.
+    pub fn buffers_in_flight(&self) -> u64 {
+        let states = self.operators.values().flat_map(BTreeMap::values);
+        let in_flight = states.filter(|state| state.distribution == Distribution::InFlight);
+        let chunks = in_flight.flat_map(|state| &state.chunks);
+        chunks.map(|chunk| chunk.entries).sum()
     }
 
     fn add(&mut self, place: &Place, subtask: SubtaskSnapshot<Vec<u8>>) {
@@ -339,7 +357,7 @@ impl Coordination {
     fn ask(&self, state: &mut State, task: usize, id: CheckpointId) {
         let barrier = CheckpointBarrier {
             id,
-            timestamp_ms: 0,
+            timestamp_ms: wall_ms(),
             kind: SnapshotKind::Checkpoint,
             directory: Arc::from("file:///checkpoint-of-a-test"),
             alignment: self

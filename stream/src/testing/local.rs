@@ -8,6 +8,7 @@ use std::sync::{Arc, Barrier, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use spindle_common::checkpoint::{CheckpointBarrier, CheckpointId};
 use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::id::{ExecutionAttemptId, JobId};
 use spindle_common::job_graph::JobEdge;
@@ -15,6 +16,7 @@ use spindle_common::time::{EventTime, MonoTime};
 use spindle_dataflow::chain::Clock;
 use spindle_dataflow::channel::{Buffer, GateEvent, InputGate, ResultPartition};
 use spindle_dataflow::current_operator;
+use spindle_dataflow::exchange::CodecError;
 use spindle_dataflow::mailbox::{Mailbox, Signals};
 use spindle_dataflow::task::{
     Dataflow, NoSnapshots, Step, TaskContext, TaskError, TaskFactory, TaskMail, TaskMetrics,
@@ -71,27 +73,81 @@ impl Signals for Waker {
     }
 }
 
+/// The consumer's end of all channels of a task, which share one queue.
 struct QueueGate {
-    channels: usize,
     queue: Receiver<(usize, Buffer)>,
-    /// One per channel: whether nothing is taken from it.
-    blocked: Vec<bool>,
-    /// What came on channels while they were blocked. All channels share the queue, so it has to make room for the others.
+    /// Whether all producers are gone.
+    closed: bool,
+    /// One per channel.
+    channels: Vec<Channel>,
+    /// What has come and was not taken.
     aside: VecDeque<(usize, Buffer)>,
+    /// Barriers that have come and were not told of.
+    arrived: VecDeque<(usize, CheckpointBarrier)>,
+    recording: Option<CheckpointId>,
     clock: Clock,
     waker: Arc<Waker>,
 }
 
+#[derive(Default)]
+struct Channel {
+    /// Whether nothing is taken from it.
+    blocked: bool,
+    /// What has come before the barrier.
+    recorded: Vec<Result<Buffer, CodecError>>,
+    /// Whether the barrier of what is recorded has yet to come.
+    open: bool,
+}
+
+impl Channel {
+    fn record(&mut self, buffer: &Buffer) {
+        if self.open && !buffer.is_barrier() {
+            self.recorded.push(buffer.to_encoded());
+        }
+    }
+}
+
 impl QueueGate {
+    /// Looks what has come, so that barriers are seen. What stands aside is as much again as the queue holds, and more only while a channel
+    /// is blocked: the queue has to make room for the others.
+    fn look(&mut self) -> Result<(), TaskError> {
+        let blocked = self.channels.iter().any(|channel| channel.blocked);
+        while blocked || self.aside.len() < CREDIT * self.channels.len() {
+            let (at, buffer) = match self.queue.try_recv() {
+                Ok(came) => came,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    self.closed = true;
+                    break;
+                }
+            };
+            let channel = &mut self.channels[at];
+            if let Some(barrier) = barrier(&buffer)? {
+                channel.open &= self.recording != Some(barrier.id);
+                self.arrived.push_back((at, barrier));
+            }
+            channel.record(&buffer);
+            self.aside.push_back((at, buffer));
+        }
+        Ok(())
+    }
+
     fn next_aside(&mut self) -> Option<(usize, Buffer)> {
-        let at = self.aside.iter().position(|it| !self.blocked[it.0])?;
+        let open = |it: &(usize, Buffer)| !self.channels[it.0].blocked;
+        let at = self.aside.iter().position(open)?;
         self.aside.remove(at)
     }
 }
 
+fn barrier(buffer: &Buffer) -> Result<Option<CheckpointBarrier>, TaskError> {
+    buffer.barrier().map_err(|error| TaskError::Codec {
+        reason: error.to_string(),
+    })
+}
+
 impl InputGate for QueueGate {
     fn channels(&self) -> usize {
-        self.channels
+        self.channels.len()
     }
 
     fn next(&mut self, until: Option<MonoTime>) -> Result<GateEvent, TaskError> {
@@ -99,20 +155,15 @@ impl InputGate for QueueGate {
             if self.waker.mail.swap(false, Ordering::SeqCst) {
                 return Ok(GateEvent::Woken);
             }
+            self.look()?;
+            if let Some((channel, barrier)) = self.arrived.pop_front() {
+                return Ok(GateEvent::Arrived(channel, barrier));
+            }
             if let Some((channel, buffer)) = self.next_aside() {
                 return Ok(GateEvent::Buffer(channel, buffer));
             }
-            match self.queue.try_recv() {
-                Ok(it) if self.blocked[it.0] => {
-                    self.aside.push_back(it);
-                    continue;
-                }
-                Ok((channel, buffer)) => return Ok(GateEvent::Buffer(channel, buffer)),
-                Err(TryRecvError::Disconnected) if self.aside.is_empty() => {
-                    return Err(TaskError::Cancelled);
-                }
-                Err(_) if self.waker.is_cancelled() => return Err(TaskError::Cancelled),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
+            if self.waker.is_cancelled() || self.closed && self.aside.is_empty() {
+                return Err(TaskError::Cancelled);
             }
             let left = until.map(|until| until.since(self.clock.now()));
             if left == Some(Duration::ZERO) {
@@ -122,12 +173,42 @@ impl InputGate for QueueGate {
         }
     }
 
+    fn record(&mut self, checkpoint: CheckpointId, channels: &[bool]) {
+        self.recording = Some(checkpoint);
+        for (channel, record) in self.channels.iter_mut().zip(channels) {
+            channel.recorded.clear();
+            channel.open = *record;
+        }
+        for (at, buffer) in &self.aside {
+            let channel = &mut self.channels[*at];
+            // One that does not decode ends the task when it is taken.
+            if let Ok(Some(barrier)) = buffer.barrier() {
+                channel.open &= barrier.id != checkpoint;
+            }
+            channel.record(buffer);
+        }
+    }
+
+    fn recorded(&mut self) -> Result<Vec<(usize, Vec<Buffer>)>, CodecError> {
+        self.recording = None;
+        let channels = self.channels.iter_mut().enumerate();
+        let recorded = channels.map(|(at, channel)| {
+            channel.open = false;
+            let buffers = std::mem::take(&mut channel.recorded);
+            let buffers: Result<_, _> = buffers.into_iter().collect();
+            Ok((at, buffers?))
+        });
+        recorded.collect()
+    }
+
     fn block(&mut self, channel: usize) {
-        self.blocked[channel] = true;
+        self.channels[channel].blocked = true;
     }
 
     fn resume(&mut self) {
-        self.blocked.fill(false);
+        for channel in &mut self.channels {
+            channel.blocked = false;
+        }
     }
 }
 
@@ -341,19 +422,21 @@ fn guard<R>(code: impl FnOnce() -> Result<R, TaskError>) -> Result<R, Failure> {
     }
 }
 
+/// The time of day, in milliseconds since the epoch.
+pub(super) fn wall_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
+}
+
 fn deploy(dataflow: &Dataflow, from: &JobSnapshot, failed: &Arc<AtomicBool>) -> Vec<Subtask> {
     let graph = &dataflow.graph;
     let start = Instant::now();
     let mono = move || {
         MonoTime::from_micros(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX))
     };
-    let wall = || {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        EventTime(since.map_or(0, |since| {
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        }))
-    };
-    let clock = Clock::new(mono, wall);
+    let clock = Clock::new(mono, || EventTime(wall_ms()));
     let mut subtasks: Vec<Vec<Subtask>> = Vec::new();
     // By edge and producer: the channels to its consumers, in their order.
     let mut senders: HashMap<(*const JobEdge, u32), Vec<ToConsumer>> = HashMap::new();
@@ -423,10 +506,12 @@ fn deploy(dataflow: &Dataflow, from: &JobSnapshot, failed: &Arc<AtomicBool>) -> 
             let Subtask { context, waker, .. } = &mut subtasks[target][consumer as usize];
             context.channels = channels;
             context.gate = Some(Box::new(QueueGate {
-                channels: all,
                 queue,
-                blocked: vec![false; all],
+                closed: false,
+                channels: std::iter::repeat_with(Channel::default).take(all).collect(),
                 aside: VecDeque::new(),
+                arrived: VecDeque::new(),
+                recording: None,
                 clock: clock.clone(),
                 waker: Arc::clone(waker),
             }));

@@ -2,6 +2,7 @@
 
 mod align;
 mod gate;
+mod in_flight;
 mod port;
 mod source;
 #[cfg(test)]
@@ -17,8 +18,9 @@ use spindle_common::checkpoint::{
 };
 use spindle_common::time::{EventTime, MonoTime, Watermark};
 
-pub use gate::GateTask;
-pub use port::{OnEvent, Port, TypedPort};
+pub use gate::{GateTask, Inputs};
+pub use in_flight::Replayed;
+pub use port::{OnEvent, Port, Share, TypedPort};
 pub use source::SourceTask;
 
 use crate::collector::Control;
@@ -99,6 +101,12 @@ struct Held {
     checkpoint: CheckpointId,
     /// Whether all windows and timers have fired for it: what the task did then, it cannot take back.
     drained: bool,
+}
+
+/// What the operators have written, on its way to be made durable.
+struct Written {
+    snapshot: Snapshot,
+    stats: SubtaskCheckpointStats,
 }
 
 /// What both kinds of task do with the first operator of their chain. It is handed in each time: it may have two inputs.
@@ -188,13 +196,23 @@ impl Chain {
     fn snapshot(
         &mut self,
         first: &mut dyn Control,
-        mut snapshot: Snapshot,
+        snapshot: Snapshot,
         alignment: Duration,
     ) -> Result<(), TaskError> {
+        let written = self.write(first, snapshot)?;
+        self.hand_in(written, alignment);
+        Ok(())
+    }
+
+    /// Writes what the operators keep into `snapshot`, and sends its barrier on.
+    fn write(
+        &mut self,
+        first: &mut dyn Control,
+        mut snapshot: Snapshot,
+    ) -> Result<Written, TaskError> {
         let began = self.clock.now();
         first.snapshot(&mut snapshot)?;
-        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let barrier = snapshot.barrier().clone();
+        let barrier = snapshot.barrier();
         self.newest = barrier.id;
         let delay = self
             .clock
@@ -203,11 +221,9 @@ impl Chain {
             .saturating_sub(barrier.timestamp_ms);
         let stats = SubtaskCheckpointStats {
             start_delay_ms: u64::try_from(delay).unwrap_or(0),
-            alignment_us: micros(alignment),
             sync_us: micros(self.clock.now().since(began)),
             ..SubtaskCheckpointStats::default()
         };
-        self.snapshots.write(&barrier, snapshot.into_state(), stats);
         // What the barrier pushed out does not wait any more.
         self.flusher.due = None;
         self.held = match barrier.kind {
@@ -217,7 +233,18 @@ impl Chain {
                 drained: barrier.kind == SnapshotKind::Drain,
             }),
         };
-        Ok(())
+        Ok(Written { snapshot, stats })
+    }
+
+    /// Has what was written made durable.
+    fn hand_in(&mut self, written: Written, alignment: Duration) {
+        let Written {
+            snapshot,
+            mut stats,
+        } = written;
+        stats.alignment_us = micros(alignment);
+        let barrier = snapshot.barrier().clone();
+        self.snapshots.write(&barrier, snapshot.into_state(), stats);
     }
 
     /// Has what an ended task still has to commit made durable. It has been asked for it, unless its barrier came before its end.
@@ -277,6 +304,10 @@ impl Chain {
             Step::Finished
         })
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn take_collected(first: &mut dyn Control) -> Vec<(String, Vec<u8>)> {

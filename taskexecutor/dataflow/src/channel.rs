@@ -4,9 +4,12 @@
 //! each channel: a producer without credit waits, so memory stays bounded. Flink: `ResultPartitionWriter`, `InputGate`.
 
 use std::any::Any;
+use std::fmt;
 
+use spindle_common::checkpoint::{CheckpointBarrier, CheckpointId};
 use spindle_common::time::MonoTime;
 
+use crate::exchange::{self, CodecError};
 use crate::task::TaskError;
 
 /// Stream elements of one channel: records, watermarks, the end of input. What is inside is the exchange's business.
@@ -32,11 +35,63 @@ impl Buffer {
             records,
         }
     }
+
+    /// The checkpoint barrier that this buffer is, if it is one. It is alone in its buffer.
+    ///
+    /// # Errors
+    /// If it does not decode.
+    pub fn barrier(&self) -> Result<Option<CheckpointBarrier>, CodecError> {
+        exchange::barrier_of(&self.bytes)
+    }
+
+    /// Whether it is a checkpoint barrier.
+    pub fn is_barrier(&self) -> bool {
+        exchange::is_barrier(&self.bytes)
+    }
+
+    /// The same elements, encoded.
+    ///
+    /// # Errors
+    /// If a record does not encode.
+    pub fn to_encoded(&self) -> Result<Self, CodecError> {
+        match &self.objects {
+            None => Ok(Self::encoded(self.bytes.clone(), self.records)),
+            Some(objects) => objects.0.to_encoded(),
+        }
+    }
 }
 
 /// Elements of a type that only the two ends of a channel know.
-#[derive(Debug)]
-pub struct Objects(pub Box<dyn Any + Send>);
+pub struct Objects(pub Box<dyn Encodable>);
+
+impl fmt::Debug for Objects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Objects")
+    }
+}
+
+/// What is in a buffer as it is, and can be encoded after all.
+pub trait Encodable: Any + Send {
+    /// The same, encoded.
+    ///
+    /// # Errors
+    /// If a record does not encode.
+    fn to_encoded(&self) -> Result<Buffer, CodecError>;
+}
+
+impl Objects {
+    /// The elements, if they are of this type.
+    pub fn downcast<T: Any>(self) -> Option<Box<T>> {
+        let objects: Box<dyn Any> = self.0;
+        objects.downcast().ok()
+    }
+
+    /// The elements, if they are of this type.
+    pub fn downcast_mut<T: Any>(&mut self) -> Option<&mut T> {
+        let objects: &mut dyn Any = &mut *self.0;
+        objects.downcast_mut()
+    }
+}
 
 impl PartialEq for Objects {
     /// The same objects, not equal ones.
@@ -61,6 +116,20 @@ pub trait InputGate: Send {
     /// connection broke.
     fn next(&mut self, until: Option<MonoTime>) -> Result<GateEvent, TaskError>;
 
+    /// Has what stands in these channels before the barrier of a checkpoint copied, and what arrives before it from now on. `channels` has
+    /// one for each.
+    fn record(&mut self, checkpoint: CheckpointId, channels: &[bool]) {
+        let _ = (checkpoint, channels);
+    }
+
+    /// Ends the recording, and gives what was recorded of each channel, encoded.
+    ///
+    /// # Errors
+    /// If a record does not encode.
+    fn recorded(&mut self) -> Result<Vec<(usize, Vec<Buffer>)>, CodecError> {
+        Ok(Vec::new())
+    }
+
     /// Has nothing more come from a channel until [`Self::resume`]; its producer waits when it is out of credit.
     fn block(&mut self, channel: usize);
 
@@ -78,6 +147,8 @@ pub trait InputGate: Send {
 pub enum GateEvent {
     /// A buffer, and the index of the channel it came on.
     Buffer(usize, Buffer),
+    /// A barrier has arrived in the channel with this index. It is told of once, and taken when what stands before it was.
+    Arrived(usize, CheckpointBarrier),
     /// Nothing came in time, or the task has mail.
     Woken,
 }
@@ -87,7 +158,7 @@ pub trait ResultPartition: Send {
     /// Number of subpartitions, at least 1.
     fn subpartitions(&self) -> usize;
 
-    /// Hands a buffer to a consumer, waiting for credit.
+    /// Hands a buffer to a consumer, waiting for credit. A checkpoint barrier waits for none, so that it arrives however slow the consumer is.
     ///
     /// # Errors
     /// [`TaskError::Cancelled`] when the task was told to stop, [`TaskError::PeerLost`] when the consumer is gone.

@@ -78,6 +78,15 @@ pub trait Control {
         self.downstream().map_or(Ok(()), |next| next.restore(from))
     }
 
+    /// After [`Self::restore`], and before the first record: what was under way to an operator when the snapshot was taken is worked on, that of
+    /// operators downstream first.
+    ///
+    /// # Errors
+    /// What ends the task.
+    fn begin(&mut self) -> Result<(), TaskError> {
+        self.downstream().map_or(Ok(()), Control::begin)
+    }
+
     /// A checkpoint is complete: what was held back for it may be made visible.
     ///
     /// # Errors
@@ -380,6 +389,10 @@ impl<T> Control for WithSides<T> {
         self.each(|next| next.restore(from))
     }
 
+    fn begin(&mut self) -> Result<(), TaskError> {
+        self.each(|next| next.begin())
+    }
+
     fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
         self.each(|next| next.checkpoint_complete(checkpoint))
     }
@@ -487,6 +500,12 @@ impl<T: 'static> Control for FanOut<T> {
         self.branches
             .iter_mut()
             .try_for_each(|branch| branch.restore(from))
+    }
+
+    fn begin(&mut self) -> Result<(), TaskError> {
+        self.branches
+            .iter_mut()
+            .try_for_each(|branch| branch.begin())
     }
 
     fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {

@@ -11,8 +11,9 @@ mod writer;
 pub use codec::{
     BUFFER_BYTES, BUFFER_RECORDS, CodecError, Element, Elements, Encoder, Event, RECORD_BYTES,
 };
+pub(crate) use codec::{barrier_of, is_barrier};
 pub use local::LocalElements;
-pub use merge::{Merged, WatermarkMerge};
+pub use merge::{ChannelTime, Merged, WatermarkMerge};
 pub use partition::{
     Broadcast, Custom, Forward, Global, HashPartitioner, Partitioner, Rebalance, Route, Shuffle,
 };

@@ -57,6 +57,21 @@ impl StateOwner {
         &self.name
     }
 
+    /// Whether it has this uid.
+    pub(crate) fn is(&self, uid: &str) -> bool {
+        *self.uid == *uid
+    }
+
+    /// Which subtask.
+    pub(crate) const fn subtask(&self) -> u32 {
+        self.subtask
+    }
+
+    /// How many subtasks there are.
+    pub(crate) const fn parallelism(&self) -> u32 {
+        self.parallelism
+    }
+
     fn groups(&self) -> RangeInclusive<u32> {
         key_groups_of(self.subtask, self.parallelism, self.max_parallelism)
     }
@@ -160,14 +175,38 @@ impl Snapshot {
 
     fn add(&mut self, owner: &StateOwner, state: StateSnapshot<Content>) {
         let operators = &mut self.state.operators;
-        if operators.last().is_none_or(|last| *last.uid != *owner.uid) {
-            operators.push(OperatorSnapshot {
+        // Nearly always the last.
+        let known = operators.iter_mut().rev();
+        match known.into_iter().find(|known| *known.uid == *owner.uid) {
+            Some(known) => known.states.push(state),
+            None => operators.push(OperatorSnapshot {
                 uid: owner.uid.to_string(),
-                states: Vec::new(),
-            });
+                states: vec![state],
+            }),
         }
-        let last = operators.last_mut().expect("one was just added");
-        last.states.push(state);
+    }
+
+    /// Writes what was under way to the subtask.
+    pub(crate) fn in_flight(
+        &mut self,
+        owner: &StateOwner,
+        name: &str,
+        schema: String,
+        entries: u64,
+        content: Vec<u8>,
+    ) {
+        let chunk = StateChunk {
+            index: owner.subtask,
+            entries,
+            content: Content::Bytes(content),
+        };
+        let state = StateSnapshot {
+            name: name.to_owned(),
+            distribution: Distribution::InFlight,
+            schema,
+            chunks: vec![chunk],
+        };
+        self.add(owner, state);
     }
 
     /// Writes a state by key. `write` appends what it has of the key group in a place, counted from the subtask's first, and returns the
@@ -337,7 +376,7 @@ impl Restored {
     }
 
     /// A state of an operator; none if it was not there when the snapshot was taken.
-    fn state(
+    pub(crate) fn state(
         &self,
         owner: &StateOwner,
         name: &str,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use spindle_common::checkpoint::SubtaskSnapshot;
 use spindle_common::time::{EventTime, MonoTime, Watermark};
 use spindle_dataflow::batch::{BATCH_RECORDS, Batch};
-use spindle_dataflow::chain::{Clock, GateTask, SourceTask, TaskParts, TypedPort};
+use spindle_dataflow::chain::{Clock, GateTask, Inputs, SourceTask, TaskParts, TypedPort};
 use spindle_dataflow::channel::{Buffer, GateEvent, InputGate, ResultPartition};
 use spindle_dataflow::collector::{Collector, SideOutputs};
 use spindle_dataflow::connector::{OperatorError, Sink, SourceReader, SourceStatus};
@@ -197,9 +197,14 @@ fn gate_task<T: Record>(
     }
     buffers.extend(encoder.take());
     GateTask::new(
-        Box::new(Arrived(buffers)),
-        vec![Box::new(TypedPort::new(first))],
-        vec![0],
+        Inputs {
+            gate: Box::new(Arrived(buffers)),
+            ports: vec![Box::new(TypedPort::new(first))],
+            ports_of_edges: vec![0],
+            edges: vec![0],
+            owner: StateOwner::of(&context()),
+            unaligned: true,
+        },
         &Restored::new(SubtaskSnapshot::default()),
         parts(),
     )

@@ -160,7 +160,7 @@ impl Exchange {
         signal: &Arc<Signal>,
         metrics: &Arc<TaskMetrics>,
     ) -> Vec<Partition> {
-        let edges = self.registry.register(producer, outputs);
+        let edges = self.registry.register(producer, outputs, signal);
         edges
             .into_iter()
             .map(|queues| {

@@ -1,6 +1,6 @@
 //! What a task's thread waits on: its mailbox, and whatever wakes it from outside.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ pub(crate) struct Signal {
     thread: OnceLock<Thread>,
     flags: AtomicU8,
     letters: Mutex<Letters>,
+    /// How many of the task's outputs have used their credits up.
+    full_outputs: AtomicU32,
 }
 
 /// Messages for the task itself, in the order in which they came. Few: so many at most as there are checkpoints under way.
@@ -53,6 +55,21 @@ impl Signal {
     pub(crate) fn commit(&self) {
         self.flags.fetch_or(COMMIT | MAIL, Ordering::SeqCst);
         self.wake();
+    }
+
+    /// One more of the outputs has no credit left.
+    pub(crate) fn output_is_full(&self) {
+        self.full_outputs.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// One of those has credit again. Who says so wakes the task.
+    pub(crate) fn output_has_room(&self) {
+        self.full_outputs.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether all outputs have credit. Without it the task begins nothing that may have to wait in its midst.
+    pub(crate) fn has_room(&self) -> bool {
+        self.full_outputs.load(Ordering::SeqCst) == 0
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

@@ -8,7 +8,7 @@ use spindle_common::execution::{ExecutionState, FailureCause, FailureClass};
 use spindle_common::gateway::{FromWorker, TaskReport, TaskStateUpdate};
 use spindle_common::id::{ExecutionAttemptId, JobId};
 use spindle_dataflow::task::{
-    Step, Task, TaskContext, TaskError, TaskFactory, TaskMail, TaskMetrics,
+    Step, Task, TaskContext, TaskError, TaskFactory, TaskMail, TaskMetrics, Waiting,
 };
 use tokio::sync::mpsc;
 
@@ -28,6 +28,8 @@ pub(crate) struct TaskThread {
     pub(crate) out: mpsc::Sender<FromWorker>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) restore: Option<TaskRestore>,
+    /// Whether it reads a source. A gate sees by itself that no output is full.
+    pub(crate) is_source: bool,
 }
 
 /// How a task ended.
@@ -104,6 +106,11 @@ impl TaskThread {
             }
             if has_mail {
                 self.deliver(task)?;
+            }
+            if self.is_source && !self.signal.has_room() {
+                let time = &self.metrics.time;
+                time.wait(Waiting::Output, || self.signal.park(None));
+                continue;
             }
             match self.guard(|| task.step())? {
                 Step::Continue => {}

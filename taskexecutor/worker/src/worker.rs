@@ -291,6 +291,7 @@ impl Inner {
             out: self.out.clone(),
             snapshots,
             restore: deployment.restore.clone(),
+            is_source: deployment.inputs.is_empty(),
         };
         let tasks = Arc::clone(&self.tasks);
         let name = format!(

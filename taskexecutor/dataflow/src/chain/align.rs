@@ -1,7 +1,18 @@
 //! Where a task stands in the checkpoints whose barriers come through its channels. Flink: `CheckpointBarrierHandler`.
 //!
-//! A barrier that came on one channel is waited for on all others; meanwhile nothing is taken from the channels that it came on, so that
-//! the task's state is that of exactly the records before the barriers. Pure: the task blocks channels and writes the snapshot.
+//! Aligned: a barrier that came on one channel is waited for on all others; meanwhile nothing is taken from the channels that it came on, so
+//! that the task's state is that of exactly the records before the barriers.
+//!
+//! Unaligned: the state is written at once, or when the time-out is over, and with it what stands in the channels before the barriers. A barrier
+//! is seen when it arrives in a channel, whatever stands before it there; when those of all channels have arrived, the snapshot is whole.
+//! ```text
+//!                       the first is seen        time is over, not all were taken        all have arrived
+//! Aligned or Unaligned ------------------> waits --------------------------------> begun ----------------> over
+//!                                             \-- all were taken: complete, with nothing of the channels
+//! ```
+//! Pure: the task blocks channels, writes the snapshot and has the channels recorded.
+
+use std::time::Duration;
 
 use spindle_common::checkpoint::{CheckpointBarrier, CheckpointId};
 use spindle_common::time::MonoTime;
@@ -19,20 +30,41 @@ pub(super) struct Alignment {
 struct Current {
     barrier: CheckpointBarrier,
     since: MonoTime,
+    /// When the state is written though not all barriers were taken; never, if absent.
+    deadline: Option<MonoTime>,
+    /// Whether the state was written though not all barriers were taken.
+    begun: bool,
+    /// By channel, whether its barrier is there, behind whatever stands before it.
     arrived: Vec<bool>,
+    /// By channel, whether its barrier was taken.
+    taken: Vec<bool>,
 }
 
-/// What an input calls for.
+/// What an input calls for, in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Turn {
     /// Checkpoints that will not be complete here.
     pub(super) declined: Vec<CheckpointId>,
-    /// Channels are to be taken from again. Comes before what follows.
+    /// What was recorded of the channels is not needed, and nothing more is to be.
+    pub(super) forget: bool,
+    /// Channels are to be taken from again.
     pub(super) resume: bool,
     /// Nothing is to be taken from this channel.
     pub(super) block: Option<usize>,
-    /// All barriers are there: the state is to be written, and channels are to be taken from again. With the time of the first barrier.
+    /// The state is to be written, and recorded what stands before the barriers.
+    pub(super) begin: Option<Begin>,
+    /// All barriers of what was begun have arrived: what was recorded completes the snapshot. With the time of the first barrier.
+    pub(super) recorded: Option<(CheckpointBarrier, MonoTime)>,
+    /// All barriers were taken: the state is to be written, and channels are to be taken from again. With the time of the first barrier.
     pub(super) complete: Vec<(CheckpointBarrier, MonoTime)>,
+}
+
+/// A snapshot before all barriers were taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Begin {
+    pub(super) barrier: CheckpointBarrier,
+    /// By channel, whether something may stand before its barrier, there or on its way.
+    pub(super) record: Vec<bool>,
 }
 
 impl Alignment {
@@ -44,227 +76,139 @@ impl Alignment {
         }
     }
 
-    /// A barrier came.
+    /// A barrier has arrived in a channel, and will be taken when what stands before it was. Only of checkpoints that may be unaligned;
+    /// `patience` is how long it is to be waited for the others.
+    pub(super) fn arrived(
+        &mut self,
+        now: MonoTime,
+        channel: usize,
+        barrier: CheckpointBarrier,
+        patience: Duration,
+    ) -> Turn {
+        let mut turn = Turn::default();
+        if let Some(current) = self.current(now, barrier, Some(patience), &mut turn) {
+            current.arrived[channel] = true;
+            self.go_on(now, &mut turn);
+        }
+        turn
+    }
+
+    /// A barrier was taken. Without `patience` the others are waited for as long as it takes.
     pub(super) fn barrier(
         &mut self,
         now: MonoTime,
         channel: usize,
         barrier: CheckpointBarrier,
+        patience: Option<Duration>,
     ) -> Turn {
         let mut turn = Turn::default();
-        let id = barrier.id;
-        match &mut self.current {
-            Some(current) if current.barrier.id == id => current.arrived[channel] = true,
-            Some(_) | None if id <= self.newest => return turn,
-            current => {
-                // Its other barriers will not come any more: a channel sends them in order.
-                let declined = current.take().map(|current| current.barrier.id);
-                turn.resume = declined.is_some();
-                turn.declined.extend(declined);
-                let mut arrived = vec![false; self.ended.len()];
-                arrived[channel] = true;
-                self.newest = id;
-                *current = Some(Current {
-                    barrier,
-                    since: now,
-                    arrived,
-                });
-            }
+        if let Some(current) = self.current(now, barrier, patience, &mut turn) {
+            current.arrived[channel] = true;
+            current.taken[channel] = true;
+            turn.block = (!current.begun).then_some(channel);
+            self.go_on(now, &mut turn);
         }
-        turn.block = Some(channel);
-        self.complete(&mut turn);
         turn
     }
 
     /// A channel has ended: nobody waits for its barrier.
-    pub(super) fn end(&mut self, channel: usize) -> Turn {
+    pub(super) fn end(&mut self, now: MonoTime, channel: usize) -> Turn {
         self.ended[channel] = true;
         let mut turn = Turn::default();
-        self.complete(&mut turn);
+        self.go_on(now, &mut turn);
         turn
     }
 
     /// A checkpoint is given up.
     pub(super) fn abort(&mut self, checkpoint: CheckpointId) -> Turn {
         self.newest = self.newest.max(checkpoint);
-        let mut turn = Turn::default();
-        if self
+        let given_up = self
             .current
-            .take_if(|it| it.barrier.id <= checkpoint)
-            .is_some()
-        {
-            turn.resume = true;
+            .take_if(|current| current.barrier.id <= checkpoint);
+        Turn {
+            resume: given_up.is_some(),
+            forget: given_up.is_some_and(|current| current.begun),
+            ..Turn::default()
         }
+    }
+
+    /// When [`Self::tick`] is due.
+    pub(super) fn deadline(&self) -> Option<MonoTime> {
+        let current = self.current.as_ref()?;
+        current.deadline.filter(|_| !current.begun)
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, now: MonoTime) -> Turn {
+        let mut turn = Turn::default();
+        self.go_on(now, &mut turn);
         turn
     }
 
-    fn complete(&mut self, turn: &mut Turn) {
-        let all = |current: &mut Current| {
-            let mut both = current.arrived.iter().zip(&self.ended);
-            both.all(|(arrived, ended)| *arrived || *ended)
+    /// What is known of the checkpoint of this barrier, which a newer one gives up; none if it is over.
+    fn current(
+        &mut self,
+        now: MonoTime,
+        barrier: CheckpointBarrier,
+        patience: Option<Duration>,
+        turn: &mut Turn,
+    ) -> Option<&mut Current> {
+        let id = barrier.id;
+        if self.current.as_ref().is_none_or(|it| it.barrier.id != id) {
+            if id <= self.newest {
+                return None;
+            }
+            self.newest = id;
+            let channels = self.ended.len();
+            let current = Current {
+                barrier,
+                since: now,
+                deadline: patience.map(|patience| now + patience),
+                begun: false,
+                arrived: vec![false; channels],
+                taken: vec![false; channels],
+            };
+            // The other barriers of the one before will not come any more: a channel sends them in order.
+            if let Some(given_up) = self.current.replace(current) {
+                turn.declined.push(given_up.barrier.id);
+                turn.resume = true;
+                turn.forget = given_up.begun;
+            }
+        }
+        self.current.as_mut()
+    }
+
+    fn go_on(&mut self, now: MonoTime, turn: &mut Turn) {
+        let Some(current) = &mut self.current else {
+            return;
         };
-        if let Some(current) = self.current.take_if(all) {
+        let all = |these: &[bool]| {
+            let mut both = these.iter().zip(&self.ended);
+            both.all(|(there, ended)| *there || *ended)
+        };
+        if !current.begun && all(&current.taken) {
             turn.block = None;
-            turn.complete.push((current.barrier, current.since));
+            let complete = (current.barrier.clone(), current.since);
+            turn.complete.push(complete);
+            self.current = None;
+            return;
+        }
+        if !current.begun && current.deadline.is_some_and(|deadline| deadline <= now) {
+            current.begun = true;
+            turn.block = None;
+            turn.resume = true;
+            let both = current.taken.iter().zip(&self.ended);
+            turn.begin = Some(Begin {
+                barrier: current.barrier.clone(),
+                record: both.map(|(taken, ended)| !*taken && !*ended).collect(),
+            });
+        }
+        if current.begun && all(&current.arrived) {
+            turn.recorded = Some((current.barrier.clone(), current.since));
+            self.current = None;
         }
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::collections::VecDeque;
-    use std::sync::Arc;
-
-    use proptest::prelude::*;
-    use spindle_common::checkpoint::{BarrierAlignment, SnapshotKind};
-
-    use super::*;
-
-    pub(in super::super) fn barrier(id: u64) -> CheckpointBarrier {
-        CheckpointBarrier {
-            id: CheckpointId(id),
-            timestamp_ms: 0,
-            kind: SnapshotKind::Checkpoint,
-            directory: Arc::from("file:///chk"),
-            alignment: BarrierAlignment::Aligned,
-        }
-    }
-
-    pub(in super::super) fn at(ms: u64) -> MonoTime {
-        MonoTime::from_micros(ms * 1000)
-    }
-
-    #[test]
-    fn a_barrier_is_waited_for_on_all_channels_that_have_not_ended() {
-        let mut alignment = Alignment::new(3);
-        let turn = alignment.barrier(at(1), 1, barrier(1));
-        assert_eq!((turn.block, turn.complete), (Some(1), Vec::new()));
-        assert_eq!(alignment.end(0), Turn::default());
-        let turn = alignment.barrier(at(2), 2, barrier(1));
-        assert_eq!(turn.complete, [(barrier(1), at(1))]);
-        // The end of the one that is waited for counts like its barrier.
-        let turn = alignment.barrier(at(3), 2, barrier(2));
-        assert_eq!(turn.block, Some(2));
-        assert_eq!(alignment.end(1).complete, [(barrier(2), at(3))]);
-    }
-
-    #[test]
-    fn a_newer_barrier_gives_the_older_checkpoint_up() {
-        let mut alignment = Alignment::new(2);
-        alignment.barrier(at(1), 0, barrier(1));
-        let turn = alignment.barrier(at(2), 1, barrier(2));
-        assert_eq!(turn.declined, [CheckpointId(1)]);
-        assert!(turn.resume);
-        assert_eq!(turn.block, Some(1));
-        let turn = alignment.barrier(at(3), 0, barrier(2));
-        assert_eq!(turn.complete, [(barrier(2), at(2))]);
-    }
-
-    #[test]
-    fn an_aborted_checkpoint_blocks_nothing_and_its_barriers_are_void() {
-        let mut alignment = Alignment::new(2);
-        alignment.barrier(at(1), 0, barrier(1));
-        assert!(alignment.abort(CheckpointId(1)).resume);
-        assert_eq!(alignment.barrier(at(2), 1, barrier(1)), Turn::default());
-        // One that was aborted before any of its barriers came.
-        assert_eq!(alignment.abort(CheckpointId(5)), Turn::default());
-        assert_eq!(alignment.barrier(at(3), 0, barrier(5)), Turn::default());
-        assert_eq!(alignment.barrier(at(3), 0, barrier(6)).block, Some(0));
-    }
-
-    /// What a channel has next.
-    #[derive(Debug, Clone, Copy, PartialEq)]
-    pub(in super::super) enum Next {
-        Record,
-        Barrier(u64),
-        End,
-    }
-
-    /// What happens next.
-    #[derive(Debug, Clone, Copy)]
-    pub(in super::super) enum Happens {
-        /// The channel with this number among those that may be taken from has its turn.
-        Take(usize),
-        /// The JobManager gives this checkpoint up.
-        Abort(u64),
-    }
-
-    /// Records between barriers of ascending numbers, of which each channel may lack some, and its end behind one of them.
-    pub(in super::super) fn channel() -> impl Strategy<Value = VecDeque<Next>> {
-        let piece = (0_usize..4, prop::bool::weighted(0.9));
-        (prop::collection::vec(piece, 6), 0_usize..12).prop_map(|(pieces, ends)| {
-            let mut elements = VecDeque::new();
-            for (id, (records, has_barrier)) in (1..).zip(pieces).take(ends) {
-                elements.extend((0..records).map(|_| Next::Record));
-                if has_barrier {
-                    elements.push_back(Next::Barrier(id));
-                }
-            }
-            elements.push_back(Next::End);
-            elements
-        })
-    }
-
-    pub(in super::super) fn happens() -> impl Strategy<Value = Happens> {
-        prop_oneof![
-            12 => any::<usize>().prop_map(Happens::Take),
-            1 => (1_u64..7).prop_map(Happens::Abort),
-        ]
-    }
-
-    proptest! {
-        /// Whatever the order in which channels are taken from, whatever barriers they lack and checkpoints are given up: a snapshot has exactly
-        /// the records before its barriers, no checkpoint is completed twice or after it was given up, and no channel stays blocked.
-        #[test]
-        fn a_snapshot_has_exactly_what_came_before_its_barriers(
-            mut channels in prop::collection::vec(channel(), 1..4),
-            turns in prop::collection::vec(happens(), 300),
-        ) {
-            let count = channels.len();
-            let before = |elements: &VecDeque<Next>, id: u64| {
-                let until = elements.iter().take_while(|next| !matches!(next, Next::Barrier(other) if *other == id));
-                until.filter(|next| matches!(next, Next::Record)).count()
-            };
-            let whole = channels.clone();
-            let mut alignment = Alignment::new(count);
-            let (mut blocked, mut taken) = (vec![false; count], vec![0_usize; count]);
-            let mut over = Vec::new();
-            for turn in turns.into_iter().chain((0..200).map(Happens::Take)) {
-                let turn = match turn {
-                    Happens::Abort(id) => {
-                        over.push(id);
-                        alignment.abort(CheckpointId(id))
-                    }
-                    Happens::Take(pick) => {
-                        let open: Vec<usize> = (0..count).filter(|c| !blocked[*c] && !channels[*c].is_empty()).collect();
-                        let Some(&channel) = open.get(pick % open.len().max(1)) else { break };
-                        match channels[channel].pop_front().unwrap() {
-                            Next::Record => {
-                                taken[channel] += 1;
-                                continue;
-                            }
-                            Next::Barrier(id) => alignment.barrier(at(0), channel, barrier(id)),
-                            Next::End => alignment.end(channel),
-                        }
-                    }
-                };
-                over.extend(turn.declined.iter().map(|id| id.0));
-                if turn.resume {
-                    blocked.fill(false);
-                }
-                if let Some(channel) = turn.block {
-                    blocked[channel] = true;
-                }
-                for (barrier, _) in turn.complete {
-                    blocked.fill(false);
-                    prop_assert!(!over.contains(&barrier.id.0), "{} was over", barrier.id);
-                    over.push(barrier.id.0);
-                    for (channel, taken) in taken.iter().enumerate() {
-                        prop_assert_eq!(*taken, before(&whole[channel], barrier.id.0));
-                    }
-                }
-            }
-            prop_assert!(channels.iter().all(VecDeque::is_empty), "a channel stays blocked: {:?}", blocked);
-        }
-    }
-}
+pub(super) mod tests;

@@ -61,6 +61,7 @@ impl<T> SourceTask<T> {
                 .map_err(|error| error.of(owner.name()))?;
         }
         first.restore(restored)?;
+        first.begin()?;
         Ok(Self {
             owner,
             positions,

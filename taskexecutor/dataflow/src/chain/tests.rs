@@ -159,9 +159,14 @@ fn gate_task(events: Vec<(usize, Buffer)>, needs_commit: bool) -> Fixture {
     let metrics: Arc<TaskMetrics> = Arc::default();
     let timeout = Duration::from_millis(100);
     let task = GateTask::new(
-        Box::new(gate),
-        vec![Box::new(TypedPort::new(first))],
-        vec![0, 0],
+        Inputs {
+            gate: Box::new(gate),
+            ports: vec![Box::new(TypedPort::new(first))],
+            ports_of_edges: vec![0],
+            edges: vec![0, 0],
+            owner: named("reader"),
+            unaligned: true,
+        },
         &nothing(),
         TaskParts {
             metrics: Arc::clone(&metrics),

@@ -75,6 +75,20 @@ pub enum CodecError {
     TooLarge(usize),
 }
 
+/// Whether these bytes are a checkpoint barrier, alone in its buffer as the [writer](super::ExchangeWriter) has it.
+pub(crate) fn is_barrier(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&BARRIER)
+}
+
+/// The checkpoint barrier that these bytes are, if they are one.
+pub(crate) fn barrier_of(bytes: &[u8]) -> Result<Option<CheckpointBarrier>, CodecError> {
+    let Some((&BARRIER, mut rest)) = bytes.split_first() else {
+        return Ok(None);
+    };
+    let barrier = codec::decode(&mut rest).map_err(CodecError::Barrier)?;
+    Ok(Some(barrier))
+}
+
 /// Fills the buffers of one channel.
 #[derive(Debug, Default)]
 pub struct Encoder {
@@ -228,6 +242,11 @@ impl<'a, T: Record> Elements<'a, T> {
             rest: bytes,
             records: PhantomData,
         }
+    }
+
+    /// Bytes that are left.
+    pub const fn left(&self) -> usize {
+        self.rest.len()
     }
 
     /// The next element. Records take the place of those that are in the batch, and use their memory again.

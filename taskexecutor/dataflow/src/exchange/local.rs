@@ -6,7 +6,9 @@
 use spindle_common::time::EventTime;
 
 use crate::batch::Batch;
-use crate::exchange::codec::{BUFFER_BYTES, BUFFER_RECORDS, Event};
+use crate::channel::{Buffer, Encodable};
+use crate::exchange::codec::{BUFFER_BYTES, BUFFER_RECORDS, CodecError, Encoder, Event};
+use crate::record::Record;
 
 /// Whether records of this type go to a task of the same process as they are.
 pub(crate) const fn moves_as_is<T>() -> bool {
@@ -95,5 +97,22 @@ impl<T> LocalElements<T> {
     /// Bytes that the records take.
     pub(crate) const fn size(&self) -> usize {
         self.batch.records.len() * size_of::<T>() + self.batch.timestamps.len() * 8
+    }
+}
+
+impl<T: Record> Encodable for LocalElements<T> {
+    fn to_encoded(&self) -> Result<Buffer, CodecError> {
+        let mut encoder = Encoder::default();
+        let mut events = self.events.iter().peekable();
+        for (at, record) in self.batch.records.iter().enumerate() {
+            while let Some((_, event)) = events.next_if(|(behind, _)| *behind <= at) {
+                encoder.event(event.clone());
+            }
+            encoder.record(record, self.batch.timestamps.get(at).copied())?;
+        }
+        for (_, event) in events {
+            encoder.event(event.clone());
+        }
+        Ok(encoder.take().unwrap_or_default())
     }
 }

@@ -2,17 +2,21 @@
 
 use spindle_common::time::Watermark;
 
-#[derive(Debug, Clone, Copy)]
-struct Channel {
-    watermark: Watermark,
-    idle: bool,
-    ended: bool,
+/// How far the watermark of one channel has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelTime {
+    /// The newest watermark that was taken.
+    pub watermark: Watermark,
+    /// Whether it is idle.
+    pub idle: bool,
+    /// Whether its end was taken.
+    pub ended: bool,
 }
 
 /// Merges the watermarks of channels: the least of those that are active and have not ended, and never back.
 #[derive(Debug)]
 pub struct WatermarkMerge {
-    channels: Vec<Channel>,
+    channels: Vec<ChannelTime>,
     merged: Watermark,
     idle: bool,
 }
@@ -29,18 +33,36 @@ pub struct Merged {
 impl WatermarkMerge {
     /// A merge of this many channels.
     pub fn new(channels: usize) -> Self {
+        let begin = ChannelTime {
+            watermark: Watermark::MIN,
+            idle: false,
+            ended: false,
+        };
+        Self::of(std::iter::repeat_n(begin, channels))
+    }
+
+    /// A merge of channels that have come this far. What that comes to, [`Self::restart`] says.
+    pub fn of(channels: impl Iterator<Item = ChannelTime>) -> Self {
         Self {
-            channels: vec![
-                Channel {
-                    watermark: Watermark::MIN,
-                    idle: false,
-                    ended: false,
-                };
-                channels
-            ],
+            channels: channels.collect(),
             merged: Watermark::MIN,
             idle: false,
         }
+    }
+
+    /// What the whole has come to so far, for who was not told.
+    pub fn restart(&mut self) -> Merged {
+        self.merge()
+    }
+
+    /// How far a channel has come.
+    pub fn channel(&self, channel: usize) -> ChannelTime {
+        self.channels[channel]
+    }
+
+    /// Whether the whole is idle.
+    pub const fn is_idle(&self) -> bool {
+        self.idle
     }
 
     /// A channel's watermark advanced.

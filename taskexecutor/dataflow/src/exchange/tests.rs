@@ -383,12 +383,8 @@ fn plain_records_go_to_a_task_of_the_same_process_as_they_are_and_texts_encoded(
     writer.flush().unwrap();
     let buffer = kept.lock().unwrap().pop().unwrap();
     assert_eq!((buffer.records, buffer.size), (2, 16));
-    let mut elements = buffer
-        .objects
-        .unwrap()
-        .0
-        .downcast::<LocalElements<u64>>()
-        .unwrap();
+    let objects = buffer.objects.unwrap();
+    let mut elements = objects.downcast::<LocalElements<u64>>().unwrap();
     assert_eq!(elements.batch.records, [3, 4]);
     assert_eq!(
         elements.events,
@@ -406,7 +402,7 @@ fn plain_records_go_to_a_task_of_the_same_process_as_they_are_and_texts_encoded(
     writer.push(&mut Batch::from(vec![6])).unwrap();
     writer.flush().unwrap();
     let again = kept.lock().unwrap().pop().unwrap().objects.unwrap();
-    let again = again.0.downcast::<LocalElements<u64>>().unwrap();
+    let again = again.downcast::<LocalElements<u64>>().unwrap();
     assert_eq!(
         (again.batch.records.as_ptr(), &again.batch.records[..]),
         (place, &[6][..])

@@ -19,7 +19,7 @@ use crate::task::{TaskError, TaskMetrics};
 /// Fills one buffer per consumer, and emits each when it is full, when it is told to flush and at the end.
 ///
 /// A watermark goes to all consumers, in the buffer behind the records it follows; it does not make the buffer go at once. A checkpoint
-/// barrier does, and so is the last of its buffer.
+/// barrier does, and follows in a buffer of its own, so that it is seen as soon as it arrives.
 pub struct ExchangeWriter<T> {
     producer: Arc<str>,
     partition: Box<dyn ResultPartition>,
@@ -151,7 +151,7 @@ impl<T: Record> ExchangeWriter<T> {
             }
             Lane::Local(elements) => {
                 let objects = recycled.and_then(|buffer| buffer.objects);
-                if let Some(Ok(read)) = objects.map(|objects| objects.0.downcast()) {
+                if let Some(read) = objects.and_then(Objects::downcast) {
                     *elements = read;
                     elements.clear();
                 }
@@ -220,8 +220,14 @@ impl<T: Record> Control for ExchangeWriter<T> {
     }
 
     fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
-        self.event(&Event::Barrier(into.barrier().clone()));
-        self.emit_all()
+        self.emit_all()?;
+        let mut barrier = Encoder::default();
+        for consumer in 0..self.lanes.len() {
+            barrier.event(Event::Barrier(into.barrier().clone()));
+            let buffer = barrier.take().expect("a barrier was just put in");
+            self.partition.emit(consumer, buffer)?;
+        }
+        Ok(())
     }
 
     fn end(&mut self) -> Result<(), TaskError> {

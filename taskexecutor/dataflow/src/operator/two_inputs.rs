@@ -85,6 +85,10 @@ impl<A, B> Control for First<A, B> {
         self.0.borrow_mut().restore(from)
     }
 
+    fn begin(&mut self) -> Result<(), TaskError> {
+        self.0.borrow_mut().begin()
+    }
+
     fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
         self.0.borrow_mut().checkpoint_complete(checkpoint)
     }

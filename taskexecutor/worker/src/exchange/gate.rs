@@ -1,14 +1,17 @@
 //! The consumer's end of an edge.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use spindle_common::checkpoint::{CheckpointBarrier, CheckpointId};
 use spindle_common::time::MonoTime;
 use spindle_dataflow::channel::{Buffer, GateEvent, InputGate};
+use spindle_dataflow::exchange::CodecError;
 use spindle_dataflow::task::{TaskError, TaskMetrics, Waiting};
 
 use super::client::ClientConnection;
-use super::queue::{Peer, Queue, ReadyList, Taken};
+use super::queue::{Next, Peer, Queue, ReadyList, Taken};
 use super::registry::Registry;
 use super::{ChannelId, Limits, after_loss};
 use crate::signal::Signal;
@@ -22,6 +25,8 @@ pub(crate) struct Gate {
     limits: Limits,
     /// Keys of blocked channels that have something.
     held: Vec<u32>,
+    /// Barriers that have arrived and were not told of.
+    arrived: VecDeque<(usize, CheckpointBarrier)>,
 }
 
 /// One producer's channel.
@@ -132,11 +137,27 @@ impl Gate {
             metrics,
             limits,
             held: Vec::new(),
+            arrived: VecDeque::new(),
         }
     }
 
-    fn poll(&mut self) -> Result<Option<GateEvent>, TaskError> {
-        while let Some(key) = self.ready.pop() {
+    /// What there is: barriers that have arrived, and, if the task `takes`, buffers.
+    fn poll(&mut self, takes: bool) -> Result<Option<GateEvent>, TaskError> {
+        loop {
+            if let Some((channel, barrier)) = self.arrived.pop_front() {
+                return Ok(Some(GateEvent::Arrived(channel, barrier)));
+            }
+            let key = match self.ready.next(takes) {
+                None => return Ok(None),
+                Some(Next::Arrived(key)) => {
+                    let index = key as usize;
+                    let arrived = self.channels[index].queue.arrived();
+                    self.arrived
+                        .extend(arrived.into_iter().map(|it| (index, it)));
+                    continue;
+                }
+                Some(Next::Ready(key)) => key,
+            };
             let index = key as usize;
             let channel = &mut self.channels[index];
             if channel.blocked {
@@ -148,7 +169,9 @@ impl Gate {
                     if more {
                         self.ready.push_back_quietly(key);
                     }
-                    channel.taken();
+                    if !buffer.is_barrier() {
+                        channel.taken();
+                    }
                     return Ok(Some(GateEvent::Buffer(index, buffer)));
                 }
                 Taken::Empty => {}
@@ -163,13 +186,29 @@ impl Gate {
                 }
             }
         }
-        Ok(None)
     }
 }
 
 impl InputGate for Gate {
     fn channels(&self) -> usize {
         self.channels.len()
+    }
+
+    fn record(&mut self, checkpoint: CheckpointId, channels: &[bool]) {
+        for (channel, record) in self.channels.iter().zip(channels) {
+            if *record {
+                channel.queue.record(checkpoint);
+            }
+        }
+    }
+
+    fn recorded(&mut self) -> Result<Vec<(usize, Vec<Buffer>)>, CodecError> {
+        let channels = self.channels.iter().enumerate();
+        let recorded = channels.map(|(at, channel)| {
+            let buffers: Result<_, _> = channel.queue.recorded().into_iter().collect();
+            Ok((at, buffers?))
+        });
+        recorded.collect()
     }
 
     fn block(&mut self, channel: usize) {
@@ -201,12 +240,14 @@ impl InputGate for Gate {
             if self.signal.has_mail() {
                 return Ok(GateEvent::Woken);
             }
-            if let Some(event) = self.poll()? {
+            // A step that might have to wait for credit in its midst is not begun: barriers would not be seen then.
+            let takes = self.signal.has_room();
+            if let Some(event) = self.poll(takes)? {
                 return Ok(event);
             }
             match until {
                 Some(until) if Instant::now() >= until => return Ok(GateEvent::Woken),
-                None if self.channels.iter().all(|channel| channel.ended) => {
+                None if takes && self.channels.iter().all(|channel| channel.ended) => {
                     let peer = &self.channels.last().expect("a gate has a channel").peer;
                     let reason = "the task has ended, but not its output".to_owned();
                     return Err(TaskError::PeerLost {
@@ -215,10 +256,15 @@ impl InputGate for Gate {
                         reason,
                     });
                 }
-                Some(_) | None => self
-                    .metrics
-                    .time
-                    .wait(Waiting::Input, || self.signal.park(until)),
+                Some(_) | None => {
+                    let waiting = if takes {
+                        Waiting::Input
+                    } else {
+                        Waiting::Output
+                    };
+                    let time = &self.metrics.time;
+                    time.wait(waiting, || self.signal.park(until));
+                }
             }
         }
     }

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use spindle_common::checkpoint::{CheckpointBarrier, CheckpointId};
 use spindle_common::id::ExecutionAttemptId;
 use spindle_dataflow::channel::Buffer;
+use spindle_dataflow::exchange::CodecError;
 use tokio::sync::Notify;
 
 use crate::signal::Signal;
@@ -14,8 +16,24 @@ use crate::signal::Signal;
 /// A consumer is a task's thread with the channels of a gate, or a connection with the channels that are read through it.
 #[derive(Debug)]
 pub(crate) struct ReadyList {
-    keys: Mutex<VecDeque<u32>>,
+    keys: Mutex<Keys>,
     wake: Wake,
+}
+
+#[derive(Debug, Default)]
+struct Keys {
+    ready: VecDeque<u32>,
+    /// Of channels in which a barrier has arrived. For tasks.
+    arrived: VecDeque<u32>,
+}
+
+/// What a consumer is to look after next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// A barrier has arrived in this channel.
+    Arrived(u32),
+    /// This channel has something to take.
+    Ready(u32),
 }
 
 #[derive(Debug)]
@@ -40,17 +58,33 @@ impl ReadyList {
     }
 
     pub(crate) fn pop(&self) -> Option<u32> {
-        lock(&self.keys).pop_front()
+        lock(&self.keys).ready.pop_front()
+    }
+
+    /// For tasks: barriers first, and nothing to take unless the task `takes`.
+    pub(crate) fn next(&self, takes: bool) -> Option<Next> {
+        let mut keys = lock(&self.keys);
+        if let Some(key) = keys.arrived.pop_front() {
+            return Some(Next::Arrived(key));
+        }
+        let ready = if takes { keys.ready.pop_front() } else { None };
+        ready.map(Next::Ready)
     }
 
     pub(crate) fn push(&self, key: u32) {
-        lock(&self.keys).push_back(key);
+        lock(&self.keys).ready.push_back(key);
+        self.wake();
+    }
+
+    /// A barrier has arrived in this channel. Who is told of the channel otherwise too is woken for that.
+    fn push_arrived(&self, key: u32) {
+        lock(&self.keys).arrived.push_back(key);
         self.wake();
     }
 
     /// Puts a channel at the end of those to serve, by the consumer itself.
     pub(crate) fn push_back_quietly(&self, key: u32) {
-        lock(&self.keys).push_back(key);
+        lock(&self.keys).ready.push_back(key);
     }
 
     pub(crate) fn wake(&self) {
@@ -112,8 +146,17 @@ pub(crate) enum Taken {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Overrun;
 
+/// Buffers beyond its credits that a producer may send before it waits: what a step makes that was begun while there was credit. As no step is
+/// begun without, the task can look at its mail and its barriers meanwhile. A batch of records of a kilobyte makes sixteen. Flink:
+/// `taskmanager.network.memory.max-overdraft-buffers-per-gate`.
+pub(crate) const OVERDRAFT: u32 = 16;
+
+/// Barriers that wait in a channel. They take no credit, so the oldest goes for one more: it is of a checkpoint that was given up long ago.
+const MOST_BARRIERS: usize = 1024;
+
 /// Buffers between a producer and a consumer, and the credits of the producer: how many more it may send before the consumer has
-/// taken some. So never more than `credits` buffers are anywhere between the two, in the queues of both sides together.
+/// taken some. So never more than `credits` buffers and those of one step are anywhere between the two, in the queues of both sides
+/// together.
 #[derive(Debug)]
 pub(crate) struct Queue {
     inner: Mutex<Inner>,
@@ -125,11 +168,46 @@ struct Inner {
     /// What the consumer has read, to be filled again.
     read: Vec<Buffer>,
     credits: u32,
-    available: u32,
+    /// Buffers that took a credit and have not given it back.
+    used: u32,
+    /// The producer's task, which begins no step while this is full.
+    feeds: Option<Arc<Signal>>,
+    full: bool,
+    /// Barriers among the buffers.
+    barriers: usize,
+    /// Those that the consumer was not told of, if it is a task.
+    arrived: Vec<CheckpointBarrier>,
+    recording: Recording,
     producer: Producer,
     consumer: Consumer,
     /// The producer's thread, while it waits for credit.
     waiting: Option<Arc<Signal>>,
+}
+
+/// What came before the barrier of a checkpoint.
+#[derive(Debug, Default)]
+struct Recording {
+    /// The checkpoint whose barrier has yet to come.
+    until: Option<CheckpointId>,
+    buffers: Vec<Result<Buffer, CodecError>>,
+}
+
+impl Recording {
+    fn add(&mut self, buffer: &Buffer) {
+        let Some(until) = self.until else {
+            return;
+        };
+        if !buffer.is_barrier() {
+            self.buffers.push(buffer.to_encoded());
+        } else if barrier_in(buffer).is_some_and(|barrier| barrier.id == until) {
+            self.until = None;
+        }
+    }
+}
+
+/// One that does not decode ends the task when it is taken.
+fn barrier_in(buffer: &Buffer) -> Option<CheckpointBarrier> {
+    buffer.barrier().ok().flatten()
 }
 
 #[derive(Debug)]
@@ -161,7 +239,12 @@ impl Queue {
                 buffers: VecDeque::new(),
                 read: Vec::new(),
                 credits,
-                available: credits,
+                used: 0,
+                feeds: None,
+                full: false,
+                barriers: 0,
+                arrived: Vec::new(),
+                recording: Recording::default(),
                 producer: Producer::Absent,
                 consumer: Consumer::Absent,
                 waiting: None,
@@ -173,9 +256,10 @@ impl Queue {
         lock(&self.inner)
     }
 
-    /// The producer is there.
-    pub(crate) fn attach_producer(&self) {
+    /// The producer is there: its task waits on `signal`.
+    pub(crate) fn attach_producer(&self, signal: &Arc<Signal>) {
         let mut inner = self.lock();
+        inner.feeds = Some(Arc::clone(signal));
         if matches!(inner.producer, Producer::Absent) {
             inner.producer = Producer::Writing;
         }
@@ -204,20 +288,30 @@ impl Queue {
             ready.push(key);
         }
         inner.consumer = Consumer::Reading { peer, ready, key };
+        let barriers: Vec<_> = inner.buffers.iter().filter_map(barrier_in).collect();
+        for barrier in barriers {
+            inner.tell(barrier);
+        }
         Ok(())
     }
 
-    /// Takes a buffer from the producer if it has credit; else remembers whom to wake.
+    /// Takes a buffer from the producer if it has credit, or is a barrier; else remembers whom to wake.
     pub(crate) fn offer(&self, buffer: Buffer, signal: &Arc<Signal>) -> Offer {
         let mut inner = self.lock();
         if let Consumer::Gone { peer, reason } = &inner.consumer {
             return Offer::Lost(peer.clone(), reason.clone());
         }
-        if inner.available == 0 {
+        if buffer.is_barrier() {
+            inner.push_barrier(buffer);
+            return Offer::Taken;
+        }
+        if inner.used >= inner.credits + OVERDRAFT {
             inner.waiting = Some(Arc::clone(signal));
             return Offer::Wait(buffer);
         }
+        inner.used += 1;
         inner.push(buffer);
+        inner.note_full();
         Offer::Taken
     }
 
@@ -227,9 +321,14 @@ impl Queue {
     /// If the sender had no credit for it.
     pub(crate) fn receive(&self, buffer: Buffer) -> Result<(), Overrun> {
         let mut inner = self.lock();
-        if inner.available == 0 {
+        if buffer.is_barrier() {
+            inner.push_barrier(buffer);
+            return Ok(());
+        }
+        if inner.used >= inner.credits + OVERDRAFT {
             return Err(Overrun);
         }
+        inner.used += 1;
         inner.push(buffer);
         Ok(())
     }
@@ -247,6 +346,7 @@ impl Queue {
                 Taken::Empty
             };
         };
+        inner.barriers -= usize::from(buffer.is_barrier());
         let more = !inner.buffers.is_empty() || matches!(inner.producer, Producer::Finished);
         Taken::Buffer(buffer, more)
     }
@@ -254,15 +354,39 @@ impl Queue {
     /// The consumer took this many buffers: the producer may send as many more. One that waits is woken when it has half of its
     /// credits back: to be woken for each of them costs more than what it is woken for.
     pub(crate) fn grant(&self, credits: u32) {
-        let waiting = {
+        let (waiting, fed) = {
             let mut inner = self.lock();
-            inner.available = inner.available.saturating_add(credits).min(inner.credits);
-            let enough = inner.available >= inner.credits.div_ceil(2);
-            inner.waiting.take_if(|_| enough)
+            inner.used = inner.used.saturating_sub(credits);
+            let enough = inner.used <= inner.credits / 2;
+            let fed = if enough { inner.note_room() } else { None };
+            (inner.waiting.take_if(|_| enough), fed)
         };
-        if let Some(signal) = waiting {
+        for signal in waiting.into_iter().chain(fed) {
             signal.wake();
         }
+    }
+
+    /// The barriers that have arrived since the last time.
+    pub(crate) fn arrived(&self) -> Vec<CheckpointBarrier> {
+        std::mem::take(&mut self.lock().arrived)
+    }
+
+    /// Has what stands before the barrier of a checkpoint copied, and what comes before it.
+    pub(crate) fn record(&self, checkpoint: CheckpointId) {
+        let mut inner = self.lock();
+        let mut recording = Recording {
+            until: Some(checkpoint),
+            buffers: Vec::new(),
+        };
+        for buffer in &inner.buffers {
+            recording.add(buffer);
+        }
+        inner.recording = recording;
+    }
+
+    /// What was copied.
+    pub(crate) fn recorded(&self) -> Vec<Result<Buffer, CodecError>> {
+        std::mem::take(&mut self.lock().recording).buffers
     }
 
     /// Whether the consumer is known, and a task of this process.
@@ -304,6 +428,7 @@ impl Queue {
         }
         if matches!(end, Producer::Lost(_)) {
             inner.buffers.clear();
+            inner.barriers = 0;
         }
         inner.producer = end;
         // Whether it was on the list before, or is twice now, is all the same to who pops it.
@@ -312,7 +437,7 @@ impl Queue {
 
     /// The consumer is gone; what it did not take is dropped. Returns whether a producer ever came.
     pub(crate) fn lose_consumer(&self, reason: &str) -> bool {
-        let (waiting, attached) = {
+        let (waiting, fed, attached) = {
             let mut inner = self.lock();
             if let Consumer::Reading { peer, .. } = &inner.consumer {
                 let peer = peer.clone();
@@ -322,12 +447,14 @@ impl Queue {
                 };
             }
             inner.buffers.clear();
+            inner.barriers = 0;
             (
                 inner.waiting.take(),
+                inner.note_room(),
                 !matches!(inner.producer, Producer::Absent),
             )
         };
-        if let Some(signal) = waiting {
+        for signal in waiting.into_iter().chain(fed) {
             signal.wake();
         }
         attached
@@ -349,8 +476,54 @@ impl Queue {
 }
 
 impl Inner {
+    fn push_barrier(&mut self, buffer: Buffer) {
+        let barrier = barrier_in(&buffer);
+        if self.barriers >= MOST_BARRIERS
+            && let Some(oldest) = self.buffers.iter().position(Buffer::is_barrier)
+        {
+            self.buffers.remove(oldest);
+            self.barriers -= 1;
+        }
+        self.barriers += 1;
+        self.push(buffer);
+        if let Some(barrier) = barrier {
+            self.tell(barrier);
+        }
+    }
+
+    /// Tells the consumer, if it is a task, that a barrier has arrived.
+    fn tell(&mut self, barrier: CheckpointBarrier) {
+        if let Consumer::Reading { ready, key, .. } = &self.consumer
+            && ready.is_of_task()
+        {
+            self.arrived.push(barrier);
+            ready.push_arrived(*key);
+        }
+    }
+
+    /// The producer begins no step from here on if its credits are used up.
+    fn note_full(&mut self) {
+        if !self.full
+            && self.used >= self.credits
+            && let Some(feeds) = &self.feeds
+        {
+            self.full = true;
+            feeds.output_is_full();
+        }
+    }
+
+    /// There is room again: the task to wake.
+    fn note_room(&mut self) -> Option<Arc<Signal>> {
+        if !std::mem::take(&mut self.full) {
+            return None;
+        }
+        let feeds = self.feeds.as_ref()?;
+        feeds.output_has_room();
+        Some(Arc::clone(feeds))
+    }
+
     fn push(&mut self, buffer: Buffer) {
-        self.available -= 1;
+        self.recording.add(&buffer);
         self.buffers.push_back(buffer);
         if self.buffers.len() == 1 {
             self.announce();
@@ -370,96 +543,4 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use spindle_common::id::JobVertexId;
-
-    use super::*;
-
-    fn peer() -> Peer {
-        let execution = ExecutionAttemptId {
-            vertex: JobVertexId::of_uid("v"),
-            subtask: 0,
-            attempt: 0,
-        };
-        Peer {
-            execution,
-            address: "h:1".to_owned(),
-        }
-    }
-
-    fn buffer(byte: u8) -> Buffer {
-        Buffer::encoded(vec![byte], 1)
-    }
-
-    fn channel(credits: u32) -> (Queue, Arc<ReadyList>, Arc<Signal>) {
-        let (queue, signal) = (Queue::new(credits), Arc::new(Signal::default()));
-        let ready = Arc::new(ReadyList::of_task(Arc::clone(&signal)));
-        queue.attach_producer();
-        queue
-            .attach_consumer(peer(), Arc::clone(&ready), 7)
-            .unwrap();
-        (queue, ready, signal)
-    }
-
-    #[test]
-    fn credit_alone_decides_whether_a_buffer_is_taken() {
-        let (queue, _, signal) = channel(2);
-        assert_eq!(queue.offer(buffer(1), &signal), Offer::Taken);
-        assert_eq!(queue.offer(buffer(2), &signal), Offer::Taken);
-        assert_eq!(queue.offer(buffer(3), &signal), Offer::Wait(buffer(3)));
-        assert_eq!(queue.take(), Taken::Buffer(buffer(1), true));
-        assert_eq!(
-            queue.offer(buffer(3), &signal),
-            Offer::Wait(buffer(3)),
-            "taken, but not given back"
-        );
-        queue.grant(1);
-        assert_eq!(queue.offer(buffer(3), &signal), Offer::Taken);
-        queue.grant(100);
-        queue.grant(100);
-        assert_eq!(queue.receive(buffer(4)), Ok(()));
-        assert_eq!(queue.receive(buffer(5)), Ok(()));
-        assert_eq!(
-            queue.receive(buffer(6)),
-            Err(Overrun),
-            "there are no more credits than there were"
-        );
-    }
-
-    #[test]
-    fn a_consumer_is_told_when_there_is_something_new_and_only_then() {
-        let (queue, ready, signal) = channel(8);
-        assert_eq!(ready.pop(), None);
-        queue.offer(buffer(1), &signal);
-        queue.offer(buffer(2), &signal);
-        assert_eq!((ready.pop(), ready.pop()), (Some(7), None));
-        assert_eq!(queue.take(), Taken::Buffer(buffer(1), true));
-        assert_eq!(queue.take(), Taken::Buffer(buffer(2), false));
-        assert_eq!(queue.take(), Taken::Empty);
-        queue.finish();
-        assert_eq!((ready.pop(), queue.take()), (Some(7), Taken::End));
-    }
-
-    #[test]
-    fn a_loss_outlives_what_was_sent_before_and_an_end_does_not() {
-        let (queue, _, signal) = channel(8);
-        queue.offer(buffer(1), &signal);
-        queue.finish();
-        queue.lose_producer("too late");
-        assert_eq!(queue.take(), Taken::Buffer(buffer(1), true));
-        assert_eq!(queue.take(), Taken::End);
-        let (queue, ready, signal) = channel(8);
-        queue.offer(buffer(1), &signal);
-        queue.lose_producer("gone");
-        assert_eq!(
-            (ready.pop(), queue.take()),
-            (Some(7), Taken::Lost("gone".to_owned()))
-        );
-        let (queue, _, signal) = channel(8);
-        assert!(queue.lose_consumer("left"));
-        assert_eq!(
-            queue.offer(buffer(1), &signal),
-            Offer::Lost(peer(), "left".to_owned())
-        );
-    }
-}
+mod tests;

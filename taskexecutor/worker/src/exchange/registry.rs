@@ -11,6 +11,7 @@ use spindle_common::id::{ExecutionAttemptId, JobVertexId};
 
 use super::ChannelId;
 use super::queue::{Peer, Queue, ReadyList, lock};
+use crate::signal::Signal;
 
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -70,6 +71,7 @@ impl Registry {
         &self,
         producer: ExecutionAttemptId,
         outputs: &[ResultPartitionDescriptor],
+        signal: &Arc<Signal>,
     ) -> Vec<Vec<Arc<Queue>>> {
         let mut state = lock(&self.state);
         state.drop_attempts_before(producer);
@@ -82,7 +84,7 @@ impl Registry {
                     consumer,
                 })
                 .or_insert_with(|| Arc::new(Queue::new(self.credits)));
-            queue.attach_producer();
+            queue.attach_producer(signal);
             Arc::clone(queue)
         };
         outputs
@@ -198,7 +200,6 @@ impl State {
 mod tests {
     use super::super::queue::Taken;
     use super::*;
-    use crate::signal::Signal;
 
     fn task(subtask: u32, attempt: u32) -> ExecutionAttemptId {
         ExecutionAttemptId {
@@ -241,7 +242,7 @@ mod tests {
     fn a_channel_is_the_same_whoever_comes_first() {
         let registry = Registry::new(2);
         let opened = open(&registry, task(0, 0), task(0, 0)).unwrap();
-        let registered = registry.register(task(0, 0), &outputs());
+        let registered = registry.register(task(0, 0), &outputs(), &Arc::default());
         assert!(Arc::ptr_eq(&opened, &registered[0][0]));
     }
 
@@ -258,7 +259,7 @@ mod tests {
     #[test]
     fn what_a_finished_producer_left_stays_until_it_is_taken_and_nothing_of_a_lost_one_does() {
         let registry = Registry::new(2);
-        registry.register(task(0, 0), &outputs());
+        registry.register(task(0, 0), &outputs(), &Arc::default());
         registry.finish(task(0, 0));
         let queue = open(&registry, task(0, 0), task(0, 0)).unwrap();
         assert_eq!(queue.take(), Taken::End);
@@ -276,7 +277,7 @@ mod tests {
                 .unwrap_err()
                 .contains("ended")
         );
-        registry.register(task(0, 1), &outputs());
+        registry.register(task(0, 1), &outputs(), &Arc::default());
         registry.lose(task(0, 1), "cancelled");
         assert_eq!(registry.channels(), 0);
         assert!(open(&registry, task(0, 1), task(0, 1)).is_err());
@@ -286,8 +287,8 @@ mod tests {
     #[test]
     fn a_later_attempt_ends_the_earlier_ones_channels() {
         let registry = Registry::new(2);
-        let earlier = registry.register(task(0, 0), &outputs());
-        registry.register(task(0, 1), &outputs());
+        let earlier = registry.register(task(0, 0), &outputs(), &Arc::default());
+        registry.register(task(0, 1), &outputs(), &Arc::default());
         assert!(earlier[0][0].is_over());
         assert_eq!(registry.channels(), 1);
     }

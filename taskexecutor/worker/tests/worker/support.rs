@@ -102,7 +102,7 @@ impl Task for Numbers {
             return Ok(Step::Finished);
         }
         let index = usize::try_from(self.next).unwrap() % partition.subpartitions();
-        let bytes = self.next.to_le_bytes().to_vec();
+        let bytes = self.next.to_be_bytes().to_vec();
         partition.emit(index, Buffer::encoded(bytes, 1))?;
         self.emitted.fetch_add(1, Ordering::SeqCst);
         self.context
@@ -158,10 +158,10 @@ impl Task for Sum {
         (self.watch)();
         let gate = self.context.gate.as_mut().expect("a sum reads a gate");
         match gate.next(None)? {
-            GateEvent::Woken => {}
+            GateEvent::Woken | GateEvent::Arrived(..) => {}
             GateEvent::Buffer(_, buffer) if buffer.bytes == b"end" => self.open -= 1,
             GateEvent::Buffer(channel, buffer) => {
-                let number = u64::from_le_bytes(buffer.bytes[..].try_into().unwrap());
+                let number = u64::from_be_bytes(buffer.bytes[..].try_into().unwrap());
                 if let Some(last) = self.last.insert(channel, number) {
                     assert!(
                         last < number,

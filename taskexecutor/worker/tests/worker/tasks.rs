@@ -194,7 +194,7 @@ impl Task for AtGate {
         let gate = self.0.gate.as_mut().unwrap();
         match gate.next(None)? {
             GateEvent::Woken => Ok(Step::Finished),
-            GateEvent::Buffer(..) => Ok(Step::Continue),
+            GateEvent::Buffer(..) | GateEvent::Arrived(..) => Ok(Step::Continue),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::any::type_name;
 use std::sync::Arc;
 
+use spindle_common::checkpoint::BarrierAlignment;
 use spindle_common::time::{EventTime, Watermark};
 
 use super::assign::AlignedWindows;
@@ -27,8 +28,8 @@ use crate::task::TaskError;
 /// Name of the state of the panes.
 const PANES: &str = "panes";
 
-/// Name of the state that says until when windows have fired. Only of processing time: subtasks have come to different instants then, but see the same
-/// watermark at a barrier.
+/// Name of the state that says until when windows have fired. Of processing time, and at barriers that are not aligned: subtasks have come to different
+/// instants then, but see the same watermark at one that is.
 const FIRED: &str = "fired";
 
 /// Where a record went that belongs to no window any more.
@@ -276,7 +277,8 @@ where
         into.keyed(&self.owner, PANES, schema, |group, out| {
             panes.write(group, out)
         })?;
-        if self.time == WindowTime::Processing {
+        let aligned = into.barrier().alignment == BarrierAlignment::Aligned;
+        if self.time == WindowTime::Processing || !aligned {
             into.keyed(&self.owner, FIRED, schema_of_fired(), |group, out| {
                 panes.write_fired(group, out)
             })?;
@@ -300,11 +302,9 @@ where
         from.keyed(owner, PANES, &Self::schema(), |group, bytes| {
             panes.read(group, bytes)
         })?;
-        if self.time == WindowTime::Processing {
-            from.keyed(owner, FIRED, &schema_of_fired(), |group, bytes| {
-                panes.read_fired(group, bytes)
-            })?;
-        }
+        from.keyed(owner, FIRED, &schema_of_fired(), |group, bytes| {
+            panes.read_fired(group, bytes)
+        })?;
         self.out.restore(from)
     }
 
