@@ -2,7 +2,7 @@
 //!
 //! A path is a URI (`hdfs://nn:8020/data`, `file:///tmp/data`) or a plain path, which means what Hadoop's `fs.defaultFS` says;
 //! without a Hadoop configuration that is the local file system. Input is a file, a directory (its files, not those below; names that start with
-//! `.` or `_` are hidden) or a pattern such as `/data/2013-*.csv`. Output is a directory with one part file per subtask.
+//! `.` or `_` are hidden) or a pattern such as `/data/2013-*.csv`. Output is a directory with part files of each subtask.
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
@@ -35,6 +35,7 @@ mod input;
 mod json;
 mod lines;
 mod monitor;
+mod pack;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod part;
@@ -43,7 +44,7 @@ mod source;
 mod split;
 
 pub use bad_records::{BadRecords, SkippedRecords};
-pub use compression::Compression;
+pub use compression::{Compression, Packing};
 pub use csv::CsvRecords;
 pub use encode::{CsvRows, JsonObjects, TextLines};
 pub use format::RecordPosition;
@@ -52,7 +53,8 @@ pub use lines::Lines;
 pub use monitor::{DirectoryPosition, DirectoryReader, FileMark, MonitoredFiles, OpenFile};
 #[cfg(feature = "parquet")]
 pub use parquet::{ParquetCompression, ParquetRecords, ParquetRows};
-pub use sink::FileSink;
+pub use part::rolling::RollingPolicy;
+pub use sink::{FileSink, PlainFormat};
 pub use source::FileSource;
 
 #[cfg(test)]

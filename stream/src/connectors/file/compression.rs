@@ -38,11 +38,30 @@ pub enum Compression {
     Zstd,
 }
 
-/// A format that has to be unpacked.
+/// How whole files are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Packing {
+pub enum Packing {
+    /// gzip; `.gz`.
     Gzip,
+    /// zstd; `.zst`.
     Zstd,
+}
+
+impl Packing {
+    /// What the names of its files end with, after a dot.
+    pub(super) const fn extension(self) -> &'static str {
+        match self {
+            Self::Gzip => "gz",
+            Self::Zstd => "zst",
+        }
+    }
+
+    /// The one of files that end so.
+    pub(super) fn of_extension(text: &str) -> Option<Self> {
+        [Self::Gzip, Self::Zstd]
+            .into_iter()
+            .find(|packing| packing.extension() == text)
+    }
 }
 
 impl Compression {

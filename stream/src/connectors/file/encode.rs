@@ -7,10 +7,19 @@ use csv::WriterBuilder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::compression::Packing;
 use super::field_names::field_names;
 
 /// The endings of all part files, to know those of an earlier job by.
-pub(super) const EXTENSIONS: [&str; 4] = ["txt", "csv", "jsonl", "parquet"];
+const EXTENSIONS: [&str; 4] = ["txt", "csv", "jsonl", "parquet"];
+
+/// Whether a part file may end so.
+pub(super) fn is_extension(text: &str) -> bool {
+    let unpacked = text
+        .rsplit_once('.')
+        .filter(|(plain, packing)| *plain != "parquet" && Packing::of_extension(packing).is_some());
+    EXTENSIONS.contains(&unpacked.map_or(text, |(plain, _)| plain))
+}
 
 /// The format of [`super::FileSink::text`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +35,8 @@ pub struct JsonObjects(pub(super) ());
 
 /// Turns records into bytes.
 pub(super) trait Encode<T>: Send + 'static {
-    /// Name of its files after the last dot.
-    const EXTENSION: &'static str;
+    /// Name of its files after the first dot.
+    fn extension(&self) -> String;
 
     /// Appends records to `into`.
     fn encode(&mut self, records: &[T], into: &mut Vec<u8>) -> Result<(), String>;
@@ -37,10 +46,17 @@ pub(super) trait Encode<T>: Send + 'static {
         let _ = into;
         Ok(())
     }
+
+    /// About how many bytes it has yet to append.
+    fn held(&self) -> u64 {
+        0
+    }
 }
 
 impl<T: Display> Encode<T> for TextLines {
-    const EXTENSION: &'static str = "txt";
+    fn extension(&self) -> String {
+        "txt".to_owned()
+    }
 
     fn encode(&mut self, records: &[T], into: &mut Vec<u8>) -> Result<(), String> {
         for record in records {
@@ -51,7 +67,9 @@ impl<T: Display> Encode<T> for TextLines {
 }
 
 impl<T: Serialize> Encode<T> for JsonObjects {
-    const EXTENSION: &'static str = "jsonl";
+    fn extension(&self) -> String {
+        "jsonl".to_owned()
+    }
 
     fn encode(&mut self, records: &[T], into: &mut Vec<u8>) -> Result<(), String> {
         for record in records {
@@ -68,7 +86,9 @@ pub(super) struct CsvEncoder {
 }
 
 impl<T: Serialize + DeserializeOwned> Encode<T> for CsvEncoder {
-    const EXTENSION: &'static str = "csv";
+    fn extension(&self) -> String {
+        "csv".to_owned()
+    }
 
     fn encode(&mut self, records: &[T], into: &mut Vec<u8>) -> Result<(), String> {
         let mut writer = WriterBuilder::new()

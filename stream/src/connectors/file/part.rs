@@ -1,14 +1,15 @@
 //! The part files of one attempt of one subtask: written, closed, and moved into place when it is time.
 
 mod name;
+mod place;
+pub(super) mod rolling;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use spindle_common::checkpoint::CheckpointId;
 use spindle_common::id::JobId;
 use spindle_dataflow::batch::Batch;
@@ -16,32 +17,32 @@ use spindle_dataflow::connector::{OperatorError, Sink};
 use spindle_hadoop::fs::{
     CreateOptions, FileStatus, FileSystem, FileWriter, FsError, FsPath, Scheme,
 };
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use super::encode::Encode;
 use super::error::task_error;
 use super::sink::STAGING;
 use crate::context::{IoContext, SinkContext};
 pub(super) use name::is_part;
-use name::{Part, part_name, part_of, resumed_part_name, rolled_name};
+use name::{Part, Since, numbered_name, part_name, part_of};
+use place::{Closing, Prepared, Reached, make_visible, move_into_place};
+use rolling::{Rolling, RollingPolicy};
 
 /// Permission bits of the directories that are made.
 const DIRECTORY_MODE: u32 = 0o755;
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 256 << 10;
-/// How long HDFS may take to close a file that a dead process left open.
-const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
-const RECOVERY_LOOK: Duration = Duration::from_millis(100);
-
-/// A part file that is closed, or being closed, and not yet in its place. As a checkpoint has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Prepared {
-    staged: String,
-    target: String,
-}
 
 /// Makes an encoder for a new file.
 pub(super) type MakeEncoder<E> = Box<dyn Fn() -> Result<E, String> + Send>;
+
+/// How part files are written, whatever is in them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    /// Whether part files of an earlier job are replaced.
+    pub(super) overwrite: bool,
+    pub(super) rolling: RollingPolicy,
+}
 
 /// The part files of one attempt of one subtask.
 pub(super) struct PartFiles<E> {
@@ -53,30 +54,41 @@ pub(super) struct PartFiles<E> {
     written: u64,
     job: JobId,
     subtask: u32,
-    extension: &'static str,
+    extension: String,
     output: FsPath,
     /// Where this attempt writes.
     attempt: FsPath,
     /// Files that were begun, the open one included.
     files: u64,
-    state: State,
+    open: Open,
     /// Whether the open file has records.
     has_records: bool,
+    /// What was written into the open file.
+    in_file: u64,
+    rolling: Rolling,
+    /// Files that are full, and durable, since the last checkpoint: in-progress no more, and not yet pending. Oldest first.
+    full: Vec<FsPath>,
     /// Files that are durable and not yet closed, by their path.
-    closing: HashMap<String, JoinHandle<Result<(), FsError>>>,
+    closing: HashMap<String, Closing>,
     /// Files on the way to their places.
     moving: JoinSet<Result<(), FsError>>,
+    /// At the end of input: what is to be moved where.
+    ended: Option<Vec<(FileStatus, FsPath)>>,
     /// What subtask 0 removes before it commits: part files of earlier jobs, that is others than this job's and the last ones of this
     /// many subtasks.
     replaces: Option<u32>,
+    /// The last checkpoint that has what was written, restored or taken.
+    reached: CheckpointId,
+    /// Whether there may be a last part file of this subtask that is void: an earlier job's, or an earlier attempt's for an end that was none.
+    void_last: bool,
+    /// Whether there may be part files that an earlier attempt of this subtask has shown for checkpoints after this one, which was restored.
+    void_after: Option<CheckpointId>,
 }
 
-enum State {
-    /// No file is open: one was closed at a checkpoint, and nothing came since.
-    Between,
+enum Open {
+    /// None: one was closed, and nothing came since.
+    None,
     Writing(FileWriter, FsPath),
-    /// Closed at the end of input, as it then was.
-    Staged(FileStatus),
     Broken,
 }
 
@@ -89,7 +101,7 @@ impl<E> fmt::Debug for PartFiles<E> {
 impl<E> PartFiles<E> {
     pub(super) fn create<T>(
         uri: &str,
-        overwrite: bool,
+        manner: Manner,
         context: &SinkContext,
         make: MakeEncoder<E>,
     ) -> Result<Self, OperatorError>
@@ -97,6 +109,7 @@ impl<E> PartFiles<E> {
         E: Encode<T>,
     {
         let encoder = make().map_err(OperatorError::permanent)?;
+        let extension = encoder.extension();
         let paths = || {
             let fs = context.io.file_system()?;
             let output = fs.resolve(uri)?;
@@ -120,15 +133,22 @@ impl<E> PartFiles<E> {
             written: 0,
             job: context.job,
             subtask,
-            extension: E::EXTENSION,
+            extension,
             output,
             attempt,
             files: 0,
-            state: State::Between,
+            open: Open::None,
             has_records: false,
+            in_file: 0,
+            rolling: Rolling::by(manner.rolling),
+            full: Vec::new(),
             closing: HashMap::new(),
             moving: JoinSet::new(),
-            replaces: (overwrite && subtask == 0).then_some(context.parallelism),
+            ended: None,
+            replaces: (manner.overwrite && subtask == 0).then_some(context.parallelism),
+            reached: CheckpointId(0),
+            void_last: manner.overwrite || context.execution.attempt > 0,
+            void_after: (context.execution.attempt > 0).then_some(CheckpointId(0)),
         };
         files.open()?;
         Ok(files)
@@ -136,7 +156,7 @@ impl<E> PartFiles<E> {
 
     /// Begins a new file.
     fn open(&mut self) -> Result<(), OperatorError> {
-        let name = part_name(self.subtask, self.extension);
+        let name = part_name(self.subtask, &self.extension);
         let name = match self.files {
             0 => name,
             more => format!("{more}-{name}"),
@@ -147,9 +167,9 @@ impl<E> PartFiles<E> {
             // Not to be replaced: no other attempt writes there, unless another sink has the same directory.
             let options = CreateOptions::default();
             let writer = self.io.block_on(self.fs.create(&staged, &options))?;
-            Ok(State::Writing(writer, staged))
+            Ok(Open::Writing(writer, staged))
         };
-        self.state = create().map_err(|error: FsError| {
+        self.open = create().map_err(|error: FsError| {
             if let FsError::AlreadyExists { path, .. } = error {
                 OperatorError::permanent(format!(
                     "`{path}` already exists: do two sinks of the job write into `{}`?",
@@ -167,14 +187,15 @@ impl<E> PartFiles<E> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        if let State::Between = self.state {
+        if let Open::None = self.open {
             self.open()?;
         }
-        let State::Writing(writer, _) = &mut self.state else {
+        let Open::Writing(writer, _) = &mut self.open else {
             return Err(self.out_of_order("written"));
         };
         let bytes = Bytes::from(std::mem::take(&mut self.buffer));
         self.written += bytes.len() as u64;
+        self.in_file += bytes.len() as u64;
         let written = self.io.block_on(writer.write_bytes(bytes));
         written.map_err(|error| task_error(&error))
     }
@@ -194,39 +215,78 @@ impl<E> PartFiles<E> {
         self.write_out()
     }
 
+    /// Ends the open file, makes it durable and has it closed meanwhile. The next record goes into another.
+    fn roll<T>(&mut self) -> Result<(), OperatorError>
+    where
+        E: Encode<T>,
+    {
+        self.end_content()?;
+        if let Open::None = self.open {
+            // An encoder may have kept all to itself until now, and may still.
+            self.open()?;
+        }
+        let Open::Writing(mut writer, staged) = std::mem::replace(&mut self.open, Open::Broken)
+        else {
+            return Err(self.out_of_order("closed"));
+        };
+        let durable = self.io.block_on(writer.hsync());
+        durable.map_err(|error| task_error(&error))?;
+        let closed = self.io.handle().spawn(writer.close());
+        self.closing.insert(staged.to_string(), closed);
+        self.full.push(staged);
+        self.open = Open::None;
+        self.has_records = false;
+        self.in_file = 0;
+        self.rolling.reset();
+        self.encoder = (self.make)().map_err(OperatorError::permanent)?;
+        Ok(())
+    }
+
+    /// Closes the open file at the end of input.
     fn close(&mut self) -> Result<(), FsError> {
-        let State::Writing(mut writer, staged) = std::mem::replace(&mut self.state, State::Broken)
+        let Open::Writing(mut writer, staged) = std::mem::replace(&mut self.open, Open::Broken)
         else {
             return Ok(());
         };
-        let status = self.io.block_on(async {
+        self.io.block_on(async {
             // HDFS has a closed file on its DataNodes; a local one may still be nowhere but in memory.
             if staged.scheme() == Scheme::File {
                 writer.hsync().await?;
             }
-            writer.close().await?;
-            self.fs.stat(&staged).await
+            writer.close().await
         })?;
-        self.state = State::Staged(status);
+        self.full.push(staged);
+        self.open = Open::None;
         Ok(())
     }
 
-    /// Makes the open file durable, has it closed meanwhile, and says where it is and shall be.
-    fn roll(&mut self, checkpoint: CheckpointId) -> Result<Prepared, FsError> {
-        let name = rolled_name(self.subtask, checkpoint, self.job, self.extension);
-        let target = self.output.join(&name)?;
-        let State::Writing(mut writer, staged) = std::mem::replace(&mut self.state, State::Broken)
-        else {
-            unreachable!("a file that has records is open");
-        };
-        self.io.block_on(writer.hsync())?;
-        let closed = self.io.handle().spawn(writer.close());
-        self.closing.insert(staged.to_string(), closed);
-        self.state = State::Between;
-        Ok(Prepared {
-            staged: staged.to_string(),
-            target: target.to_string(),
-        })
+    /// Where the files shall be that were written after the last checkpoint, once all are closed.
+    fn ended(&mut self) -> Result<Vec<(FileStatus, FsPath)>, FsError> {
+        let full = std::mem::take(&mut self.full);
+        let more = full.len().saturating_sub(1);
+        let resumes = self.io.resumes();
+        let mut ended = Vec::with_capacity(full.len());
+        for (n, staged) in full.into_iter().enumerate() {
+            let name = if n == more && !resumes {
+                part_name(self.subtask, &self.extension)
+            } else {
+                // The last one is the one without a number.
+                let n = if n == more { 0 } else { n + 1 };
+                numbered_name(self.subtask, Since::End, n, self.job, &self.extension)
+            };
+            let target = self.output.join(&name)?;
+            let closing = self.closing.remove(&staged.to_string());
+            let status = self.io.block_on(async {
+                if let Some(closing) = closing
+                    && let Ok(closed) = closing.await
+                {
+                    closed?;
+                }
+                self.fs.stat(&staged).await
+            })?;
+            ended.push((status, target));
+        }
+        Ok(ended)
     }
 
     /// Waits for all files that are on the way to their places.
@@ -248,18 +308,56 @@ impl<E> PartFiles<E> {
         let Some(parallelism) = self.replaces.take() else {
             return Ok(());
         };
-        let job = self.job.to_string();
         let own = |path: &FsPath| match part_of(path) {
             Some(Part::Last { subtask }) => {
                 subtask < parallelism
-                    && path.name() == Some(part_name(subtask, self.extension).as_str())
+                    && path.name() == Some(part_name(subtask, &self.extension).as_str())
             }
-            Some(Part::OfJob { job: of }) => of == job,
+            Some(Part::OfJob { job, .. }) => job == self.job,
             None => true,
         };
         let remove = async {
             for entry in self.fs.list(&self.output).await? {
                 if !own(&entry.path) {
+                    self.fs.delete(&entry.path, false).await?;
+                }
+            }
+            Ok(())
+        };
+        self.io
+            .block_on(remove)
+            .map_err(|error: FsError| task_error(&error))
+    }
+
+    /// Removes part files of this subtask that are void, but not these: once, before this attempt has a checkpoint of its own. The last one
+    /// may be another job's, and stays until this attempt shows something.
+    fn remove_void(&mut self, shows: bool, but: &[FsPath]) -> Result<(), OperatorError> {
+        let void_after = self.void_after.take();
+        let void_last = shows && std::mem::take(&mut self.void_last);
+        if void_after.is_none() && !void_last {
+            return Ok(());
+        }
+        let is_void = |path: &FsPath| match part_of(path) {
+            // A job that was begun with a snapshot has none of this name: it is of the job before, which has ended well.
+            Some(Part::Last { subtask }) => {
+                void_last && subtask == self.subtask && !self.io.resumes()
+            }
+            Some(Part::OfJob {
+                subtask,
+                job,
+                since,
+            }) => {
+                let is_later = void_after.is_some_and(|restored| match since {
+                    Since::Checkpoint(checkpoint) => checkpoint > restored,
+                    Since::End => true,
+                });
+                is_later && subtask == self.subtask && job == self.job
+            }
+            None => false,
+        };
+        let remove = async {
+            for entry in self.fs.list(&self.output).await? {
+                if is_void(&entry.path) && !but.contains(&entry.path) {
                     self.fs.delete(&entry.path, false).await?;
                 }
             }
@@ -278,74 +376,14 @@ impl<E> PartFiles<E> {
     }
 }
 
-/// Moves a staged file to its place, or finds that this has happened.
-async fn move_into_place(
-    fs: &FileSystem,
-    staged: &FileStatus,
-    target: &FsPath,
-) -> Result<(), FsError> {
-    let Err(error) = fs.rename(&staged.path, target, true).await else {
-        return Ok(());
-    };
-    // An earlier try may have succeeded without our hearing of it. A file keeps length and time when it is moved.
-    match fs.stat(target).await {
-        Ok(there)
-            if (there.len, there.mtime_ms) == (staged.len, staged.mtime_ms)
-                && !fs.exists(&staged.path).await? =>
-        {
-            Ok(())
-        }
-        Ok(_) | Err(_) => Err(error),
-    }
-}
-
-/// Makes a prepared file visible, once it is closed, or finds that this has happened: nothing else has its name.
-async fn make_visible(
-    fs: FileSystem,
-    prepared: Prepared,
-    closing: Option<JoinHandle<Result<(), FsError>>>,
-) -> Result<(), FsError> {
-    let (staged, target) = (fs.resolve(&prepared.staged)?, fs.resolve(&prepared.target)?);
-    match closing {
-        Some(closing) => {
-            if let Ok(closed) = closing.await {
-                closed?;
-            }
-        }
-        None => close_abandoned(&fs, &staged).await?,
-    }
-    match fs.rename(&staged, &target, true).await {
-        Err(FsError::NotFound { .. }) if fs.exists(&target).await? => Ok(()),
-        moved => moved,
-    }
-}
-
-/// Sees to it that a file is closed whose writer may be dead.
-async fn close_abandoned(fs: &FileSystem, staged: &FsPath) -> Result<(), FsError> {
-    if staged.scheme() == Scheme::File {
-        return Ok(());
-    }
-    let begun = Instant::now();
-    loop {
-        match fs.recover_lease(staged).await {
-            Ok(true) | Err(FsError::NotFound { .. }) => return Ok(()),
-            Ok(false) if begun.elapsed() < RECOVERY_LIMIT => {
-                tokio::time::sleep(RECOVERY_LOOK).await;
-            }
-            // Renamed all the same, it would be seen incomplete.
-            Ok(false) => {
-                return Err(FsError::InvalidPath {
-                    text: staged.to_string(),
-                    reason: "HDFS has not closed it within a minute, though its writer is gone",
-                });
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 impl<T, E: Encode<T>> Sink<T> for PartFiles<E> {
     fn write(&mut self, batch: &mut Batch<T>) -> Result<(), OperatorError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if self.rolling.is_old(Instant::now) {
+            self.roll()?;
+        }
         let encoded = self.encoder.encode(&batch.records, &mut self.buffer);
         encoded.map_err(|error| {
             OperatorError::permanent(format!(
@@ -353,8 +391,12 @@ impl<T, E: Encode<T>> Sink<T> for PartFiles<E> {
                 self.output
             ))
         })?;
-        self.has_records |= !batch.is_empty();
-        if self.buffer.len() >= BUFFER {
+        self.has_records = true;
+        self.rolling.wrote(Instant::now);
+        let bytes = || self.in_file + self.buffer.len() as u64 + self.encoder.held();
+        if self.rolling.is_full(bytes) {
+            self.roll()?;
+        } else if self.buffer.len() >= BUFFER {
             self.write_out()?;
         }
         Ok(())
@@ -363,23 +405,31 @@ impl<T, E: Encode<T>> Sink<T> for PartFiles<E> {
     fn prepare_commit(&mut self, checkpoint: CheckpointId) -> Result<Vec<Vec<u8>>, OperatorError> {
         // What an earlier checkpoint has promised is kept before the next one forgets it.
         self.settle()?;
-        if !std::mem::take(&mut self.has_records) {
-            return Ok(Vec::new());
+        self.remove_void(false, &[])?;
+        self.reached = checkpoint;
+        if self.has_records {
+            self.roll()?;
         }
-        self.end_content()?;
-        if let State::Between = self.state {
-            // An encoder may have kept all to itself until now, and may still.
-            self.open()?;
+        let mut prepared = Vec::with_capacity(self.full.len());
+        for (n, staged) in std::mem::take(&mut self.full).into_iter().enumerate() {
+            let since = Since::Checkpoint(checkpoint);
+            let name = numbered_name(self.subtask, since, n, self.job, &self.extension);
+            let target = self
+                .output
+                .join(&name)
+                .map_err(|error| task_error(&error))?;
+            let file = Prepared {
+                staged: staged.to_string(),
+                target: target.to_string(),
+            };
+            prepared.push(serde_json::to_vec(&file).expect("two texts are always JSON"));
         }
-        let prepared = self.roll(checkpoint).map_err(|error| task_error(&error))?;
-        self.encoder = (self.make)().map_err(OperatorError::permanent)?;
-        Ok(vec![
-            serde_json::to_vec(&prepared).expect("two texts are always JSON"),
-        ])
+        Ok(prepared)
     }
 
     fn commit_prepared(&mut self, prepared: &[Vec<u8>]) -> Result<(), OperatorError> {
         self.remove_stale()?;
+        self.remove_void(true, &[])?;
         for prepared in prepared {
             let prepared: Prepared = serde_json::from_slice(prepared).map_err(|error| {
                 OperatorError::permanent(format!(
@@ -394,6 +444,32 @@ impl<T, E: Encode<T>> Sink<T> for PartFiles<E> {
         Ok(())
     }
 
+    fn snapshot(&mut self) -> Result<Vec<Vec<u8>>, OperatorError> {
+        let reached = Reached {
+            job: self.job,
+            checkpoint: self.reached,
+        };
+        Ok(vec![
+            serde_json::to_vec(&reached).expect("an id and a number are always JSON"),
+        ])
+    }
+
+    fn restore(&mut self, entries: Vec<Vec<u8>>) -> Result<(), OperatorError> {
+        for entry in entries {
+            let reached: Reached = serde_json::from_slice(&entry).map_err(|error| {
+                OperatorError::permanent(format!(
+                    "the snapshot does not say what was written into `{}`: {error}",
+                    self.output
+                ))
+            })?;
+            if reached.job == self.job {
+                self.reached = self.reached.max(reached.checkpoint);
+            }
+        }
+        self.void_after = self.void_after.map(|_| self.reached);
+        Ok(())
+    }
+
     fn state_type(&self) -> &'static str {
         "part files"
     }
@@ -401,16 +477,15 @@ impl<T, E: Encode<T>> Sink<T> for PartFiles<E> {
     fn finish(&mut self) -> Result<bool, OperatorError> {
         self.settle()?;
         // Without a checkpoint there is a file in any case, even an empty one.
-        let first = self.files == 1 && matches!(self.state, State::Writing(..));
+        let first = self.files == 1 && matches!(self.open, Open::Writing(..));
         if self.has_records || first {
             self.end_content()?;
-            if let State::Between = self.state {
-                return Ok(false);
-            }
             self.close().map_err(|error| task_error(&error))?;
-            return Ok(true);
         }
-        Ok(false)
+        let ended = self.ended().map_err(|error| task_error(&error))?;
+        let has_more = self.void_last || self.void_after.is_some() || !ended.is_empty();
+        self.ended = Some(ended);
+        Ok(has_more)
     }
 
     fn prepare_finished(
@@ -440,21 +515,20 @@ impl<T, E: Encode<T>> Sink<T> for PartFiles<E> {
     fn commit(&mut self) -> Result<(), OperatorError> {
         self.settle()?;
         self.remove_stale()?;
-        let staged = match &self.state {
-            State::Staged(staged) => staged,
-            State::Between => return Ok(()),
-            State::Writing(..) | State::Broken => return Err(self.out_of_order("committed")),
+        let Some(ended) = self.ended.take() else {
+            return Err(self.out_of_order("committed"));
         };
+        let targets: Vec<FsPath> = ended.iter().map(|(_, target)| target.clone()).collect();
+        self.remove_void(true, &targets)?;
         let commit = async {
-            let name = if self.io.resumes() {
-                resumed_part_name(self.subtask, self.job, self.extension)
-            } else {
-                part_name(self.subtask, self.extension)
-            };
-            let target = self.output.join(&name)?;
-            move_into_place(&self.fs, staged, &target).await
+            for (staged, target) in &ended {
+                move_into_place(&self.fs, staged, target).await?;
+            }
+            Ok(())
         };
-        self.io.block_on(commit).map_err(|error| task_error(&error))
+        let committed = self.io.block_on(commit);
+        self.ended = Some(ended);
+        committed.map_err(|error: FsError| task_error(&error))
     }
 
     fn bytes_written(&self) -> u64 {

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! <output>/.spindle-staging/<job>/<subtask>-<attempt>/…    while it is written, and until it is committed
-//! <output>/part-00003-17-<job>.csv                         what subtask 3 wrote before checkpoint 17, once that is complete
-//! <output>/part-00003.csv                                  what it wrote after the last checkpoint, once the job has succeeded
-//! <output>/part-00003-end-<job>.csv                        the same of a job that was begun with a snapshot
+//! <output>/part-00003-17-<job>.csv                         what subtask 3 wrote before checkpoint 17, once that is complete,
+//! <output>/part-00003-17-1-<job>.csv                       and the next file, where one was full
+//! <output>/part-00003.csv                                  what it wrote after the last checkpoint, once the job has succeeded,
+//! <output>/part-00003-end-1-<job>.csv                      and those before, where one was full
+//! <output>/part-00003-end-<job>.csv                        the last one of a job that was begun with a snapshot
 //! ```
 //! **Invariant:** what is visible in the output directory is complete, and will not be written again. A staged file is durable before its task
 //! acknowledges a checkpoint, or says that it has finished; it is moved once the checkpoint is complete, or all tasks have finished.
@@ -17,10 +19,13 @@ use serde::de::DeserializeOwned;
 use spindle_dataflow::connector::{OperatorError, Sink};
 use spindle_hadoop::fs::{FileSystem, FsError, FsPath};
 
+use super::compression::Packing;
 use super::encode::{CsvEncoder, CsvRows, Encode, JsonObjects, TextLines};
 use super::error::plan_error;
 use super::input::is_hidden;
-use super::part::{MakeEncoder, PartFiles, is_part};
+use super::pack::Packed;
+use super::part::rolling::RollingPolicy;
+use super::part::{MakeEncoder, Manner, PartFiles, is_part};
 use crate::connector::{SinkFactory, SinkPlan};
 use crate::context::{PlanContext, PlanError, SinkContext};
 
@@ -30,7 +35,7 @@ pub(super) const STAGING: &str = ".spindle-staging";
 /// Writes part files into a directory, `part-00000` for the first subtask. Flink: `FileSink`.
 ///
 /// They appear with each checkpoint that is complete, and the last ones when the whole job has succeeded: every record in exactly one of
-/// them, whatever fails in between. Without checkpoints all appear at the end. The directory must
+/// them, whatever fails in between. Without checkpoints all appear at the end. There are more of them if [`Self::rolling`] says so. The directory must
 /// not hold anything visible before, unless [`Self::overwrite`] allows it. A job that begins with a snapshot goes on with the output of the job
 /// that took it: its directory may hold part files, which stay, whatever [`Self::overwrite`] says. No two sinks can share a directory, nor two
 /// jobs at the same time: the one that ends later fails.
@@ -38,7 +43,44 @@ pub(super) const STAGING: &str = ".spindle-staging";
 pub struct FileSink<F> {
     uri: String,
     overwrite: bool,
+    rolling: RollingPolicy,
+    packing: Option<Packing>,
     pub(super) format: F,
+}
+
+/// Formats that can be packed as a whole: text, CSV and JSON. Parquet packs its pages.
+pub trait PlainFormat: sealed::Sealed {}
+
+impl<F: sealed::Sealed> PlainFormat for F {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::TextLines {}
+    impl Sealed for super::CsvRows {}
+    impl Sealed for super::JsonObjects {}
+}
+
+impl<F: PlainFormat> FileSink<F> {
+    /// Packs each part file, which is `part-00000.csv.gz` then, or `….zst`. [`FileSource`](super::FileSource) reads them as they are.
+    ///
+    /// ```
+    /// use spindle_stream::connectors::file::{FileSink, FileSource, Packing};
+    ///
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let uri = format!("file://{}/out", directory.path().display());
+    /// let mut harness = spindle_stream::testing::Harness::new(2);
+    /// harness.env().generate(1000, |n| n).sink_to(FileSink::text(&uri).packed(Packing::Zstd));
+    /// harness.run().unwrap();
+    ///
+    /// let mut harness = spindle_stream::testing::Harness::new(1);
+    /// harness.env().source("read", FileSource::lines(&uri)).collect("lines");
+    /// assert_eq!(harness.run().unwrap().collected::<String>("lines").len(), 1000);
+    /// ```
+    #[must_use]
+    pub const fn packed(mut self, packing: Packing) -> Self {
+        self.packing = Some(packing);
+        self
+    }
 }
 
 impl FileSink<TextLines> {
@@ -82,6 +124,8 @@ impl<F> FileSink<F> {
         Self {
             uri: uri.into(),
             overwrite: false,
+            rolling: RollingPolicy::on_checkpoint(),
+            packing: None,
             format,
         }
     }
@@ -90,6 +134,13 @@ impl<F> FileSink<F> {
     #[must_use]
     pub const fn overwrite(mut self, allowed: bool) -> Self {
         self.overwrite = allowed;
+        self
+    }
+
+    /// When a part file is full, and the next one is begun; at checkpoints only if it is not called.
+    #[must_use]
+    pub const fn rolling(mut self, policy: RollingPolicy) -> Self {
+        self.rolling = policy;
         self
     }
 
@@ -147,9 +198,22 @@ impl<F> FileSink<F> {
         context: &SinkContext,
         make: MakeEncoder<impl Encode<T>>,
     ) -> Result<Box<dyn Sink<T>>, OperatorError> {
-        let overwrite = self.overwrite && !context.io.resumes();
-        PartFiles::create(&self.uri, overwrite, context, make)
+        let manner = Manner {
+            overwrite: self.overwrite && !context.io.resumes(),
+            rolling: self.rolling,
+        };
+        PartFiles::create(&self.uri, manner, context, make)
             .map(|files| Box::new(files) as Box<dyn Sink<T>>)
+    }
+
+    fn open_packed<T: 'static, E: Encode<T>>(
+        &self,
+        context: &SinkContext,
+        records: impl Fn() -> E + Send + 'static,
+    ) -> Result<Box<dyn Sink<T>>, OperatorError> {
+        let packing = self.packing;
+        let make = move || Packed::new(records(), packing);
+        self.open(context, Box::new(make))
     }
 }
 
@@ -160,7 +224,7 @@ impl<T: Display + 'static> SinkFactory<T> for FileSink<TextLines> {
 
     fn sink(&self, context: SinkContext) -> Result<Box<dyn Sink<T>>, OperatorError> {
         let format = self.format;
-        self.open(&context, Box::new(move || Ok(format)))
+        self.open_packed(&context, move || format)
     }
 }
 
@@ -171,7 +235,7 @@ impl<T: Serialize + 'static> SinkFactory<T> for FileSink<JsonObjects> {
 
     fn sink(&self, context: SinkContext) -> Result<Box<dyn Sink<T>>, OperatorError> {
         let format = self.format;
-        self.open(&context, Box::new(move || Ok(format)))
+        self.open_packed(&context, move || format)
     }
 }
 
@@ -181,6 +245,6 @@ impl<T: Serialize + DeserializeOwned + 'static> SinkFactory<T> for FileSink<CsvR
     }
 
     fn sink(&self, context: SinkContext) -> Result<Box<dyn Sink<T>>, OperatorError> {
-        self.open(&context, Box::new(|| Ok(CsvEncoder { header: true })))
+        self.open_packed(&context, || CsvEncoder { header: true })
     }
 }

@@ -7,6 +7,7 @@ mod packed;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod read;
+mod restored_sink;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -36,12 +37,17 @@ impl Fixture {
 
     /// The same for a job that begins with a snapshot.
     fn resumed(self) -> Self {
-        let path = ("execution.state-recovery.path".to_owned(), "/sp".to_owned());
-        let io = IoContext::new(Configuration::new(), "test".to_owned());
         Self {
-            io: Arc::new(io.of_job(&[path]).unwrap()),
+            io: self.io_of_resumed(),
             ..self
         }
+    }
+
+    /// The outside, for a job that begins with a snapshot.
+    fn io_of_resumed(&self) -> Arc<IoContext> {
+        let path = ("execution.state-recovery.path".to_owned(), "/sp".to_owned());
+        let io = IoContext::new(Configuration::new(), "test".to_owned());
+        Arc::new(io.of_job(&[path]).unwrap())
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -153,7 +153,9 @@ impl<T: Serialize + DeserializeOwned> ParquetEncoder<T> {
 }
 
 impl<T: Serialize + DeserializeOwned + 'static> Encode<T> for ParquetEncoder<T> {
-    const EXTENSION: &'static str = "parquet";
+    fn extension(&self) -> String {
+        "parquet".to_owned()
+    }
 
     fn encode(&mut self, records: &[T], into: &mut Vec<u8>) -> Result<(), String> {
         self.columns
@@ -172,5 +174,8 @@ impl<T: Serialize + DeserializeOwned + 'static> Encode<T> for ParquetEncoder<T> 
         self.writer.finish().map_err(|error| error.to_string())?;
         into.append(self.writer.inner_mut());
         Ok(())
+    }
+    fn held(&self) -> u64 {
+        self.writer.in_progress_size() as u64
     }
 }

@@ -56,7 +56,7 @@ impl Fixture {
             .collect()
     }
 
-    fn content(&self, name: &str) -> String {
+    pub(super) fn content(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
 
