@@ -18,6 +18,7 @@ mod watch;
 
 use std::path::PathBuf;
 
+use spindle_common::checkpoint::metadata::SnapshotMetadata;
 use spindle_common::deployment;
 use spindle_common::job_graph::{JobGraph, JobSubmission, ProgramSpec};
 use spindle_hadoop::conf::Configuration;
@@ -40,6 +41,28 @@ pub(crate) struct Job {
     pub(crate) path: PathBuf,
     pub(crate) bytes: Vec<u8>,
     pub(crate) args: Vec<String>,
+    /// What it begins with.
+    pub(crate) origin: Option<Origin>,
+}
+
+/// The snapshot that a job begins with.
+pub(crate) struct Origin {
+    pub(crate) directory: String,
+    pub(crate) metadata: SnapshotMetadata,
+    /// Whether it may have state of operators that the job does not have.
+    pub(crate) allow_unclaimed: bool,
+}
+
+impl Origin {
+    fn fits(&self, graph: &JobGraph) -> Result<(), CliError> {
+        let fits = self.metadata.fits(graph, self.allow_unclaimed);
+        fits.map_err(|misfit| {
+            let hint = misfit.remedy();
+            CliError::usage(format!("the job cannot begin with `{}`", self.directory))
+                .because(misfit)
+                .hint(hint)
+        })
+    }
 }
 
 /// Submits a job as an application of its own and, if attached, watches it to its end; the exit code.
@@ -53,11 +76,16 @@ pub(crate) async fn run_per_job(
     let hadoop = Settings::hadoop()?;
     let own = artifacts::own()?;
     let shipped = ship::read(&settings)?;
-    let Job { path, bytes, args } = job;
+    let Job {
+        path,
+        bytes,
+        args,
+        origin,
+    } = job;
 
     let cluster = Cluster::open(&hadoop, &settings.user)?;
     // The cluster answers while the program plans.
-    let planned = planned(path, args.clone(), &settings, &hadoop);
+    let planned = planned(path, args.clone(), origin, &settings, &hadoop);
     let limited = async {
         let queue = &settings.yarn.queue;
         let (limits, ()) = tokio::try_join!(cluster.limits(queue), cluster.reach_fs())?;
@@ -103,7 +131,10 @@ pub(crate) async fn run_application(
     let hadoop = Settings::hadoop()?;
     let own = artifacts::own()?;
     let shipped = ship::read(&settings)?;
-    let Job { path, bytes, args } = job;
+    // What it begins with is looked at where its program is planned.
+    let Job {
+        path, bytes, args, ..
+    } = job;
     let cluster = Cluster::open(&hadoop, &settings.user)?;
     let queue = &settings.yarn.queue;
     let (limits, ()) = tokio::try_join!(cluster.limits(queue), cluster.reach_fs())?;
@@ -134,18 +165,24 @@ fn with_job(mut files: Vec<Artifact>, bytes: Vec<u8>, shipped: Vec<Artifact>) ->
     files
 }
 
-/// The graph that a program builds, in a process of its own.
+/// The graph that a program builds, in a process of its own. It can begin with what it is to begin with.
 async fn planned(
     path: PathBuf,
     args: Vec<String>,
+    origin: Option<Origin>,
     settings: &Settings,
     hadoop: &Configuration,
 ) -> Result<JobGraph, CliError> {
     let (config, hadoop) = (settings.config.to_pairs(), hadoop.to_pairs());
     let user = settings.user.clone();
-    tokio::task::spawn_blocking(move || plan::plan(&path, &args, config, hadoop, &user))
-        .await
-        .map_err(|cause| CliError::usage("planning the job was interrupted").because(cause))?
+    let plan = move || plan::plan(&path, &args, config, hadoop, &user);
+    let planned = tokio::task::spawn_blocking(plan).await;
+    let graph = planned
+        .map_err(|cause| CliError::usage("planning the job was interrupted").because(cause))??;
+    if let Some(origin) = origin {
+        origin.fits(&graph)?;
+    }
+    Ok(graph)
 }
 
 /// An application that nothing speaks against.

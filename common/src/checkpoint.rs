@@ -4,6 +4,7 @@
 //! group, or those of one subtask for state without a key. What is in a chunk is the state's own business. The leaves of the tree are the
 //! bytes themselves (`B = Vec<u8>`) in a task, and in all messages and metadata say where they are ([`StateHandle`]). Flink: `SubtaskState`, `OperatorState`, `StreamStateHandle`.
 
+pub mod fit;
 pub mod metadata;
 
 use std::fmt;

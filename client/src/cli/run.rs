@@ -158,21 +158,20 @@ pub(crate) fn run(args: RunArgs, reporter: &mut Reporter) -> Result<u8, CliError
                 .hint("say -t yarn-session"),
         );
     }
-    if let Some(recovery) = settings.config.savepoints().recovery {
-        savepoints::check(&recovery.path)?;
-    }
+    let recovery = settings.config.savepoints().recovery;
+    let origin = recovery.as_ref().map(savepoints::origin).transpose()?;
     match settings.execution.target {
         ExecutionTarget::Local => local(&args.job, &settings),
         ExecutionTarget::YarnPerJob => {
-            let job = yarn_job(args.job, job);
+            let job = yarn_job(args.job, job, origin);
             runtime()?.block_on(yarn::run_per_job(job, settings, reporter))
         }
         ExecutionTarget::YarnApplication => {
-            let job = yarn_job(args.job, job);
+            let job = yarn_job(args.job, job, origin);
             runtime()?.block_on(yarn::run_application(job, settings, reporter))
         }
         ExecutionTarget::YarnSession => {
-            let job = yarn_job(args.job, job);
+            let job = yarn_job(args.job, job, origin);
             runtime()?.block_on(yarn::session::run(job, settings, args.session, reporter))
         }
         ExecutionTarget::Remote => {
@@ -185,11 +184,12 @@ pub(crate) fn run(args: RunArgs, reporter: &mut Reporter) -> Result<u8, CliError
     }
 }
 
-fn yarn_job(job: JobArgs, bytes: Vec<u8>) -> yarn::Job {
+fn yarn_job(job: JobArgs, bytes: Vec<u8>, origin: Option<yarn::Origin>) -> yarn::Job {
     yarn::Job {
         path: job.job,
         bytes,
         args: job.args,
+        origin,
     }
 }
 

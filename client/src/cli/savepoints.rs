@@ -1,6 +1,7 @@
 //! `spindle savepoint`, `spindle stop`, `spindle checkpoint`: snapshots of jobs that run.
 
 use clap::Args;
+use spindle_common::config::RecoveryConfig;
 use spindle_common::id::JobId;
 use spindle_storage::{SnapshotStorage, StorageError};
 
@@ -149,9 +150,15 @@ fn dispose(path: &str, format: Format) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// Whether there is a whole snapshot for a job to begin with.
-pub(super) fn check(path: &str) -> Result<(), CliError> {
-    with_storage(path, async |storage| storage.load(path).await).map(drop)
+/// The whole snapshot that a job is to begin with.
+pub(super) fn origin(recovery: &RecoveryConfig) -> Result<yarn::Origin, CliError> {
+    let path = &recovery.path;
+    let found = with_storage(path, async |storage| storage.load(path).await)?;
+    Ok(yarn::Origin {
+        directory: found.directory,
+        metadata: found.metadata,
+        allow_unclaimed: recovery.ignore_unclaimed_state,
+    })
 }
 
 fn with_storage<T>(

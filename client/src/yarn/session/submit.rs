@@ -33,7 +33,12 @@ pub(crate) async fn run(
 ) -> Result<u8, CliError> {
     let hadoop = Settings::hadoop()?;
     let cluster = Cluster::open(&hadoop, &settings.user)?;
-    let Job { path, bytes, args } = job;
+    let Job {
+        path,
+        bytes,
+        args,
+        origin,
+    } = job;
     let artifact = Artifact {
         name: JOB_EXECUTABLE.to_owned(),
         bytes,
@@ -42,7 +47,7 @@ pub(crate) async fn run(
     let (session, cached, graph) = tokio::try_join!(
         find(&cluster, &settings, given),
         artifacts::find(&cluster, &settings, artifact),
-        planned(path, args.clone(), &settings, &hadoop),
+        planned(path, args.clone(), origin, &settings, &hadoop),
     )?;
     if !session.is_session() {
         return Err(CliError::usage(format!("{} is not a session", session.id))

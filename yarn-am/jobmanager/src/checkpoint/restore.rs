@@ -29,36 +29,15 @@ impl<'a> RestorePlan<'a> {
         graph: &JobGraph,
         allow_non_restored: bool,
     ) -> Result<Self, String> {
-        let of_graph = |uid: &str| {
-            let mut vertices = graph.vertices.iter();
-            vertices.find(|vertex| vertex.operators.iter().any(|o| o.uid == uid))
-        };
-        let mut gone = BTreeSet::new();
-        for operator in &from.metadata.operators {
-            match of_graph(&operator.uid) {
-                Some(vertex) => check_key_groups(operator, vertex)?,
-                None if allow_non_restored || operator.states.is_empty() => {}
-                None => {
-                    gone.insert(format!("`{}` (uid `{}`)", operator.name, operator.uid));
-                }
-            }
-        }
-        if !gone.is_empty() {
-            let names: Vec<String> = gone.into_iter().collect();
-            return Err(format!(
-                "snapshot {} in {} has state of operators that the job does not have: {}; allow state that is not restored, to \
-                 leave it behind",
-                from.id,
-                from.directory,
-                names.join(", ")
-            ));
-        }
-        let finished = finished_tasks(&from.metadata, graph).map_err(|why| {
+        let misfit = |why: String| {
             format!(
                 "snapshot {} in {} does not fit the job: {why}",
                 from.id, from.directory
             )
-        })?;
+        };
+        let fits = from.metadata.fits(graph, allow_non_restored);
+        fits.map_err(|why| misfit(format!("{why}; {}", why.remedy())))?;
+        let finished = finished_tasks(&from.metadata, graph).map_err(misfit)?;
         Ok(Self { from, finished })
     }
 
@@ -144,21 +123,6 @@ fn finished_tasks(
         }
     }
     Ok(finished)
-}
-
-fn check_key_groups(operator: &OperatorMetadata, vertex: &JobVertex) -> Result<(), String> {
-    let keyed = |state: &&StateSnapshot| state.distribution == Distribution::KeyGroup;
-    match operator.states.iter().find(keyed) {
-        Some(state) if operator.max_parallelism != vertex.max_parallelism => Err(format!(
-            "state `{}` of operator `{}` was written in {} key groups and the job has {}: set pipeline.max-parallelism to {}",
-            state.name,
-            operator.name,
-            operator.max_parallelism,
-            vertex.max_parallelism,
-            operator.max_parallelism
-        )),
-        Some(_) | None => Ok(()),
-    }
 }
 
 /// The chunks that a subtask needs of a state that so many subtasks wrote.
