@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use spindle_common::checkpoint::CheckpointId;
 use spindle_common::config::{Config, ConfigError};
 use spindle_common::id::{ExecutionAttemptId, JobId};
 use spindle_hadoop::conf::Configuration;
@@ -135,6 +136,9 @@ pub struct SinkContext {
     pub execution: ExecutionAttemptId,
     /// Number of subtasks.
     pub parallelism: u32,
+    /// The checkpoint that the job has gone back to; none if it begins from its beginning. What a sink has shown for later ones, as where one is
+    /// damaged, will be written again. It may be that of another job, which this one was begun with.
+    pub restored_from: Option<CheckpointId>,
 }
 
 /// Why a program cannot be planned.

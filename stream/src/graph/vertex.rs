@@ -150,6 +150,7 @@ impl VertexFactory {
                     job: task.job,
                     execution: task.execution,
                     parallelism: task.parallelism,
+                    restored_from: task.restored_from,
                 },
             ),
             Logic::Source(_) | Logic::TwoInputs(_) => {

@@ -462,6 +462,7 @@ fn deploy(dataflow: &Dataflow, from: &JobSnapshot, failed: &Arc<AtomicBool>) -> 
             buffer_timeout: Duration::from_millis(100),
             clock: clock.clone(),
             mailbox: Mailbox::new(Arc::clone(waker) as _),
+            restored_from: from.checkpoint(),
             restored: from.of(vertex, subtask),
             snapshots: Box::new(NoSnapshots),
         };

@@ -277,6 +277,7 @@ impl Inner {
             buffer_timeout: self.config.buffer_timeout,
             clock: clock(epoch),
             mailbox: Mailbox::new(Arc::clone(&signal) as _),
+            restored_from: deployment.restore.as_ref().map(|from| from.checkpoint),
             restored: SubtaskSnapshot::default(),
             snapshots: Box::new(Writer(Arc::clone(&snapshots))),
         };

@@ -25,7 +25,7 @@ use super::sink::STAGING;
 use crate::context::{IoContext, SinkContext};
 pub(super) use name::is_part;
 use name::{Part, Since, numbered_name, part_name, part_of};
-use place::{Closing, Prepared, Reached, make_visible, move_into_place};
+use place::{Closing, Prepared, make_visible, move_into_place};
 use rolling::{Rolling, RollingPolicy};
 
 /// Permission bits of the directories that are made.
@@ -77,8 +77,6 @@ pub(super) struct PartFiles<E> {
     /// What subtask 0 removes before it commits: part files of earlier jobs, that is others than this job's and the last ones of this
     /// many subtasks.
     replaces: Option<u32>,
-    /// The last checkpoint that has what was written, restored or taken.
-    reached: CheckpointId,
     /// Whether there may be a last part file of this subtask that is void: an earlier job's, or an earlier attempt's for an end that was none.
     void_last: bool,
     /// Whether there may be part files that an earlier attempt of this subtask has shown for checkpoints after this one, which was restored.
@@ -146,9 +144,9 @@ impl<E> PartFiles<E> {
             moving: JoinSet::new(),
             ended: None,
             replaces: (manner.overwrite && subtask == 0).then_some(context.parallelism),
-            reached: CheckpointId(0),
             void_last: manner.overwrite || context.execution.attempt > 0,
-            void_after: (context.execution.attempt > 0).then_some(CheckpointId(0)),
+            void_after: (context.execution.attempt > 0)
+                .then(|| context.restored_from.unwrap_or(CheckpointId(0))),
         };
         files.open()?;
         Ok(files)
@@ -406,7 +404,6 @@ impl<T, E: Encode<T>> Sink<T> for PartFiles<E> {
         // What an earlier checkpoint has promised is kept before the next one forgets it.
         self.settle()?;
         self.remove_void(false, &[])?;
-        self.reached = checkpoint;
         if self.has_records {
             self.roll()?;
         }
@@ -441,32 +438,6 @@ impl<T, E: Encode<T>> Sink<T> for PartFiles<E> {
             let visible = make_visible(self.fs.clone(), prepared, closing);
             self.moving.spawn_on(visible, self.io.handle());
         }
-        Ok(())
-    }
-
-    fn snapshot(&mut self) -> Result<Vec<Vec<u8>>, OperatorError> {
-        let reached = Reached {
-            job: self.job,
-            checkpoint: self.reached,
-        };
-        Ok(vec![
-            serde_json::to_vec(&reached).expect("an id and a number are always JSON"),
-        ])
-    }
-
-    fn restore(&mut self, entries: Vec<Vec<u8>>) -> Result<(), OperatorError> {
-        for entry in entries {
-            let reached: Reached = serde_json::from_slice(&entry).map_err(|error| {
-                OperatorError::permanent(format!(
-                    "the snapshot does not say what was written into `{}`: {error}",
-                    self.output
-                ))
-            })?;
-            if reached.job == self.job {
-                self.reached = self.reached.max(reached.checkpoint);
-            }
-        }
-        self.void_after = self.void_after.map(|_| self.reached);
         Ok(())
     }
 

@@ -3,8 +3,6 @@
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use spindle_common::checkpoint::CheckpointId;
-use spindle_common::id::JobId;
 use spindle_hadoop::fs::{FileStatus, FileSystem, FsError, FsPath, Scheme};
 use tokio::task::JoinHandle;
 
@@ -17,15 +15,6 @@ const RECOVERY_LOOK: Duration = Duration::from_millis(100);
 pub(super) struct Prepared {
     pub(super) staged: String,
     pub(super) target: String,
-}
-
-/// Up to where a subtask's output counts, as a checkpoint has it: what the job made visible for a later one is void when it goes back to
-/// this one. That happens where the later one is damaged, and where the end of the job, which shows all that was ever prepared, was none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Reached {
-    /// Numbers of checkpoints are those of a job.
-    pub(super) job: JobId,
-    pub(super) checkpoint: CheckpointId,
 }
 
 /// A file that is being closed.

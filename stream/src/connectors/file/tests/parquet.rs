@@ -80,6 +80,7 @@ impl Fixture {
                 attempt: 0,
             },
             parallelism: 2,
+            restored_from: None,
         };
         let mut sink: Box<dyn spindle_dataflow::connector::Sink<T>> = sink.sink(context).unwrap();
         for rows in rows.chunks(batch) {

@@ -131,8 +131,7 @@ impl Task {
 struct Complete {
     next: u64,
     prepared: Vec<Vec<u8>>,
-    /// By subtask.
-    held: Vec<Vec<Vec<u8>>>,
+    checkpoint: Option<CheckpointId>,
 }
 
 /// The job, which writes 0, 1, 2, … once each.
@@ -187,16 +186,9 @@ impl<'a> Job<'a> {
                     attempt: self.attempt,
                 },
                 parallelism,
+                restored_from: self.complete.checkpoint,
             };
             let mut sink = factory.sink(context).unwrap();
-            let Complete { held, .. } = &self.complete;
-            if held.len() == parallelism as usize {
-                sink.restore(held[subtask as usize].clone()).unwrap();
-            } else if !held.is_empty() {
-                let all = held.concat().into_iter().skip(subtask as usize);
-                sink.restore(all.step_by(parallelism as usize).collect())
-                    .unwrap();
-            }
             let prepared = self.complete.prepared.iter().skip(subtask as usize);
             let prepared: Vec<_> = prepared.step_by(parallelism as usize).cloned().collect();
             if !prepared.is_empty() {
@@ -242,29 +234,26 @@ impl<'a> Job<'a> {
         self.next += count;
     }
 
-    /// A barrier reaches the first so many tasks: what they hold.
-    fn prepare(&mut self, tasks: usize) -> Vec<Vec<Vec<u8>>> {
+    /// A barrier reaches the first so many tasks.
+    fn prepare(&mut self, tasks: usize) {
         self.checkpoint += 1;
         let checkpoint = CheckpointId(self.checkpoint);
-        let mut held = Vec::new();
         for task in self.tasks.iter_mut().take(tasks) {
             let prepared = task.sink.prepare_commit(checkpoint).unwrap();
             if !prepared.is_empty() {
                 task.prepared.push((checkpoint, prepared));
             }
-            held.push(task.sink.snapshot().unwrap());
         }
-        held
     }
 
     /// A checkpoint becomes complete, and some tasks hear of it.
     fn checkpoint(&mut self, told: u8) {
-        let held = self.prepare(usize::MAX);
+        self.prepare(usize::MAX);
         let all = self.tasks.iter().flat_map(|task| &task.prepared);
         let complete = Complete {
             next: self.next,
             prepared: all.flat_map(|(_, prepared)| prepared).cloned().collect(),
-            held,
+            checkpoint: Some(CheckpointId(self.checkpoint)),
         };
         self.before = std::mem::replace(&mut self.complete, complete);
         for (n, task) in self.tasks.iter_mut().enumerate() {
@@ -376,7 +365,7 @@ fn run(manner: Manner, parallelism: u32, steps: &[Step]) {
         match *step {
             Step::Write(subtask, count) => job.write(subtask, count),
             Step::Checkpoint(told) => job.checkpoint(told),
-            Step::Abort(tasks) => drop(job.prepare(tasks)),
+            Step::Abort(tasks) => job.prepare(tasks),
             Step::Crash => job.crash(),
             Step::CrashAtTheEnd(tasks) => {
                 job.end(tasks);

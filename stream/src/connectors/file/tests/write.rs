@@ -33,6 +33,7 @@ impl Fixture {
                 attempt,
             },
             parallelism,
+            restored_from: None,
         }
     }
 
