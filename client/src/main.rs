@@ -5,6 +5,7 @@
 
 mod cli;
 mod doctor;
+mod entries;
 mod error;
 mod gc;
 mod job_file;

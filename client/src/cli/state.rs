@@ -1,5 +1,7 @@
 //! `spindle state`: what is in a snapshot.
 
+mod entries;
+
 use clap::Args;
 use spindle_common::checkpoint::metadata::{OperatorMetadata, SnapshotMetadata};
 use spindle_common::checkpoint::{Distribution, SnapshotKind, StateHandle, StateSnapshot};
@@ -22,6 +24,15 @@ pub(crate) struct StateArgs {
     /// Read all state, too, and compare its checksums.
     #[arg(long)]
     verify: bool,
+    /// Print entries of this operator's states: its uid.
+    #[arg(long, value_name = "UID", conflicts_with = "verify")]
+    operator: Option<String>,
+    /// Print entries of this state of the operator only.
+    #[arg(long, value_name = "NAME", requires = "operator")]
+    state: Option<String>,
+    /// How many entries of each state, at most.
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "operator")]
+    limit: usize,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -50,6 +61,15 @@ pub(crate) fn state(args: &StateArgs) -> Result<u8, CliError> {
             }
             Err(error) => return Err(failed(error)),
         };
+        if let Some(operator) = &args.operator {
+            let wanted = entries::Wanted {
+                operator,
+                state: args.state.as_deref(),
+                limit: args.limit,
+            };
+            entries::print(&storage, &args.path, &metadata, &wanted, args.format()).await?;
+            return Ok(0);
+        }
         if args.verify {
             let verified = storage.verify(&args.path, &metadata).await;
             verified.map_err(failed)?;
