@@ -222,6 +222,14 @@ options! {
             kind: Kind::Text, default: None, unit: "", flink: true,
             doc: "Former name of execution.checkpointing.dir.",
         }
+        DATA_INLINE_THRESHOLD: Option<ByteSize> = "execution.checkpointing.data-inline-threshold" {
+            kind: Kind::Memory, default: None, unit: "", flink: true,
+            doc: "A subtask with less state than this writes no file for it: it is part of the metadata. Without it state.storage.fs.memory-threshold.",
+        }
+        STATE_MEMORY_THRESHOLD: ByteSize = "state.storage.fs.memory-threshold" {
+            kind: Kind::Memory, default: Some("20k"), unit: "", flink: true,
+            doc: "Former name of execution.checkpointing.data-inline-threshold.",
+        }
     }
     "Savepoints" {
         SAVEPOINT_DIRECTORY: Option<String> = "execution.checkpointing.savepoint-dir" {

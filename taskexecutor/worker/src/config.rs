@@ -13,7 +13,8 @@ const CREDITS_KEY: &str = "taskmanager.network.memory.buffers-per-channel";
 /// 32 KiB buffers need at least this many under way to keep a connection busy.
 const DEFAULT_CREDITS: u32 = 8;
 const BUFFER_TIMEOUT_KEY: &str = "execution.buffer-timeout.interval";
-const MEMORY_THRESHOLD_KEY: &str = "state.storage.fs.memory-threshold";
+const MEMORY_THRESHOLD_KEY: &str = "execution.checkpointing.data-inline-threshold";
+const FORMER_MEMORY_THRESHOLD_KEY: &str = "state.storage.fs.memory-threshold";
 const DEFAULT_BUFFER_TIMEOUT: Duration = Duration::from_millis(100);
 const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 const PEER_LOSS_GRACE: Duration = Duration::from_secs(1);
@@ -99,9 +100,17 @@ impl WorkerConfig {
                             expected: "a duration such as `100 ms`",
                         }
                     })?;
-            } else if key == MEMORY_THRESHOLD_KEY {
+            } else if key == MEMORY_THRESHOLD_KEY || key == FORMER_MEMORY_THRESHOLD_KEY {
+                let is_former = key == FORMER_MEMORY_THRESHOLD_KEY;
+                if is_former && settings.iter().any(|(key, _)| key == MEMORY_THRESHOLD_KEY) {
+                    continue;
+                }
                 let size: ByteSize = value.parse().map_err(|_| InvalidWorkerConfig {
-                    key: MEMORY_THRESHOLD_KEY,
+                    key: if is_former {
+                        FORMER_MEMORY_THRESHOLD_KEY
+                    } else {
+                        MEMORY_THRESHOLD_KEY
+                    },
                     value: value.clone(),
                     expected: "a size such as `20 kb`",
                 })?;
@@ -147,6 +156,13 @@ mod tests {
             with(MEMORY_THRESHOLD_KEY, "1 kb").unwrap().memory_threshold,
             1024
         );
+        let both = [
+            (MEMORY_THRESHOLD_KEY.to_owned(), "2 kb".to_owned()),
+            (FORMER_MEMORY_THRESHOLD_KEY.to_owned(), "1 kb".to_owned()),
+        ];
+        let config = with("other", "x").unwrap();
+        let config = config.with_settings(&both).unwrap();
+        assert_eq!(config.memory_threshold, 2048, "its present name goes first");
         assert_eq!(with("other", "x").unwrap().credits, DEFAULT_CREDITS);
     }
 
