@@ -26,6 +26,9 @@ struct Args {
     /// Directory to write two directories of CSV part files into.
     #[arg(long, value_name = "URI")]
     output: String,
+    /// Leave the join out.
+    #[arg(long)]
+    without_pairs: bool,
     /// Panic at this number, the first time that this process comes by.
     #[arg(long)]
     panic_at: Option<u64>,
@@ -56,9 +59,11 @@ fn main() -> ExitCode {
                 .count(args.records)
                 .per_second(args.rate);
             env.source(name, numbers)
+                .uid(name)
                 .assign_timestamps(WatermarkStrategy::monotonous(), |n: &u64| {
                     EventTime::from_millis(*n as i64)
                 })
+                .uid(&format!("times of {name}"))
         };
         let panic_at = args.panic_at;
         let asks = source("asks").map(move |n| {
@@ -67,7 +72,6 @@ fn main() -> ExitCode {
             }
             n
         });
-        let bids = source("bids");
         asks.key_by(|n| n % KEYS)
             .window(Tumbling::of(Duration::from_millis(WINDOW_MS)))
             .aggregate_with(Count, |key: &u64, window, count| Counted {
@@ -76,8 +80,14 @@ fn main() -> ExitCode {
                 count,
             })
             .name("count")
+            .uid("count")
             .sink_to(FileSink::csv(format!("{}/counts", args.output)))
-            .name("write counts");
+            .name("write counts")
+            .uid("write counts");
+        if args.without_pairs {
+            return Ok(());
+        }
+        let bids = source("bids");
         asks.key_by(|n| n % KEYS)
             .interval_join(&bids.key_by(|n| bid_key(*n)))
             .between(0, REACH_MS as i64)
@@ -89,8 +99,10 @@ fn main() -> ExitCode {
                 Ok(())
             })
             .name("join")
+            .uid("join")
             .sink_to(FileSink::csv(format!("{}/pairs", args.output)))
-            .name("write pairs");
+            .name("write pairs")
+            .uid("write pairs");
         Ok(())
     })
 }

@@ -80,7 +80,7 @@ fn main() -> ExitCode {
                 },
             )
             .name("count")
-            .sink_to(Watched(args.watch.clone()))
+            .sink_to(Watched(args.watch))
             .name("watched");
         Ok(())
     })

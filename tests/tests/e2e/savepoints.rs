@@ -9,6 +9,7 @@ use spindle_tests::durable::{counts, pairs};
 use spindle_tests::hadoop::{hadoop, wait};
 use spindle_tests::spindle::{Attached, Outcome, binary, run, spindle};
 
+use super::sessions::Session;
 use super::{LIMIT, fresh};
 
 /// Numbers of each stream.
@@ -18,16 +19,33 @@ const RATE: u64 = 2000;
 
 /// The job whose output is known by arithmetic, attached; `interval` is that of its checkpoints.
 fn durable(output: &str, parallelism: u32, interval: Option<&str>, more: &[&str]) -> Attached {
+    let target = [
+        "-t",
+        "yarn-per-job",
+        "-D",
+        "taskmanager.numberOfTaskSlots=2",
+    ];
+    let arguments = [&target[..], more].concat();
+    durable_on(&arguments, output, parallelism, interval, &[])
+}
+
+/// The same where these arguments of `spindle` say, with these of its own.
+fn durable_on(
+    arguments: &[&str],
+    output: &str,
+    parallelism: u32,
+    interval: Option<&str>,
+    own: &[&str],
+) -> Attached {
     let mut command = spindle(&hadoop().conf_dir());
-    command.args(["run", "-t", "yarn-per-job", "--output", "json", "-p"]);
-    command.arg(parallelism.to_string()).args(more);
+    command.args(["run", "--output", "json", "-p", &parallelism.to_string()]);
+    command.args(arguments);
     if let Some(interval) = interval {
         command.args([
             "-D",
             &format!("execution.checkpointing.interval={interval}"),
         ]);
     }
-    command.args(["-D", "taskmanager.numberOfTaskSlots=2"]);
     command.arg(binary("durable")).args([
         "--records",
         &RECORDS.to_string(),
@@ -36,7 +54,7 @@ fn durable(output: &str, parallelism: u32, interval: Option<&str>, more: &[&str]
         "--output",
         &format!("hdfs://{output}"),
     ]);
-    Attached::start(&mut command)
+    Attached::start(command.args(own))
 }
 
 /// The application and the job, once all tasks run.
@@ -210,6 +228,107 @@ fn a_job_that_is_drained_has_all_its_windows_out() {
         .sum();
     assert!(counted > 2000, "{counted}");
     assert!(counted < RECORDS, "it was stopped in the middle");
+}
+
+/// A savepoint that a job was stopped with, and the output until then.
+fn stopped(name: &str) -> (String, String) {
+    let (output, savepoints) = (fresh(name), fresh("savepoints"));
+    let mut client = durable(&output, 2, Some("300 ms"), &[]);
+    let (application, job) = running(&mut client);
+    has_read(&application, &job);
+    let stop = ["stop", "--output", "json", "-yid", &application];
+    let path = taken(&[&stop[..], &["-p", &savepoints, &job]].concat());
+    let (code, events) = client.end(LIMIT);
+    assert_eq!(code, 0, "{events:#?}");
+    (output, path)
+}
+
+/// Ends with exit code 2 and these words, before anything was uploaded.
+fn is_refused(client: Attached, words: &[&str]) {
+    let (code, events) = client.end(LIMIT);
+    assert_eq!(code, 2, "{events:#?}");
+    let uploaded = events.iter().any(|event| event["event"] == "uploaded");
+    assert!(!uploaded, "{events:#?}");
+    let said = events.iter().map(Value::to_string).collect::<String>();
+    for word in words {
+        assert!(said.contains(word), "`{word}` is not in: {said}");
+    }
+}
+
+#[test]
+fn a_job_without_an_operator_of_the_savepoint_leaves_its_state_behind_if_that_is_allowed() {
+    let (output, path) = stopped("without");
+    let target = ["-t", "yarn-per-job", "-s", &path];
+    let own = ["--without-pairs"];
+    let refused = durable_on(&target, &output, 2, None, &own);
+    is_refused(refused, &["uid `join`", "uid `bids`", "-n"]);
+    let groups = [
+        "-t",
+        "yarn-per-job",
+        "-s",
+        &path,
+        "-D",
+        "pipeline.max-parallelism=64",
+    ];
+    let refused = durable_on(&groups, &output, 2, None, &[]);
+    is_refused(refused, &["128 key groups", "pipeline.max-parallelism"]);
+
+    let allowed = [&target[..], &["-n"]].concat();
+    let (code, events) = durable_on(&allowed, &output, 2, Some("300 ms"), &own).end(LIMIT);
+    assert_eq!(code, 0, "{events:#?}");
+    same(
+        &rows(&output, "counts", "key,start,count"),
+        &counts(RECORDS),
+    );
+}
+
+#[test]
+fn a_savepoint_that_is_claimed_goes_when_the_job_has_checkpoints_enough() {
+    let (output, path) = stopped("claimed");
+    let is_there = || {
+        let found = hadoop().try_fs(&["-test", "-e", &format!("{path}/_metadata")]);
+        found.status.success()
+    };
+    assert!(is_there());
+    let claim = ["-s", &path, "--claim-mode", "CLAIM"];
+    let (code, events) = durable(&output, 4, Some("300 ms"), &claim).end(LIMIT);
+    assert_eq!(code, 0, "{events:#?}");
+    is_right(&output);
+    assert!(!is_there(), "{path}");
+}
+
+#[test]
+fn a_job_of_a_session_is_stopped_and_goes_on_there() {
+    let session = Session::start("savepoints", &[]);
+    let (output, savepoints) = (fresh("in-session"), fresh("savepoints"));
+    let target = ["-t", "yarn-session", "-yid", &session.application];
+    let mut client = durable_on(&target, &output, 2, Some("300 ms"), &[]);
+    let (application, job) = running(&mut client);
+    assert_eq!(application, session.application);
+    has_read(&application, &job);
+    let json = ["--output", "json", "-yid", &application];
+    let (savepoint, stop) = (["savepoint"], ["stop", "-p", &savepoints]);
+    let first = taken(&[&savepoint[..], &json, &[&job, &savepoints]].concat());
+    let path = taken(&[&stop[..], &json, &[&job]].concat());
+    assert_ne!(first, path);
+    let (code, events) = client.end(LIMIT);
+    assert_eq!(code, 0, "{events:#?}");
+
+    let from = [&target[..], &["-s", &path]].concat();
+    let (code, events) = durable_on(&from, &output, 1, Some("300 ms"), &[]).end(LIMIT);
+    assert_eq!(code, 0, "{events:#?}");
+    is_right(&output);
+    assert_eq!(session.stop().code, 0);
+    // What was in them is seen without the job's program.
+    let entries = verb(&["state", &path, "--operator", "count", "--output", "json"]);
+    assert_eq!(entries.code, 0, "{entries:?}");
+    let first: Value = serde_json::from_str(entries.stdout.lines().next().unwrap()).unwrap();
+    assert!(
+        first["entry"]["key"].as_u64().is_some_and(|key| key < 50),
+        "{first}"
+    );
+    let none = verb(&["state", &path, "--operator", "nobody"]);
+    assert_eq!(none.code, 2, "{none:?}");
 }
 
 #[test]
