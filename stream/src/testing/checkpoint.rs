@@ -132,7 +132,9 @@ impl JobSnapshot {
             for state in states {
                 match state.distribution {
                     Distribution::Split | Distribution::Union => {}
-                    Distribution::KeyGroup | Distribution::Broadcast => continue,
+                    Distribution::KeyGroup | Distribution::Broadcast | Distribution::InFlight => {
+                        continue;
+                    }
                 }
                 let wrote: BTreeSet<u32> = state.chunks.iter().map(|chunk| chunk.index).collect();
                 state

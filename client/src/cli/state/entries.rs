@@ -122,7 +122,10 @@ async fn read(
 const fn index(state: &StateSnapshot) -> &'static str {
     match state.distribution {
         Distribution::KeyGroup => "key_group",
-        Distribution::Split | Distribution::Union | Distribution::Broadcast => "subtask",
+        Distribution::Split
+        | Distribution::Union
+        | Distribution::Broadcast
+        | Distribution::InFlight => "subtask",
     }
 }
 
@@ -202,6 +205,7 @@ mod tests {
                 parallelism: 1,
                 max_parallelism: 128,
                 states: vec![state()],
+                finished: Vec::new(),
             }],
         }
     }

@@ -74,6 +74,8 @@ pub(super) struct PartFiles<E> {
     moving: JoinSet<Result<(), FsError>>,
     /// At the end of input: what is to be moved where.
     ended: Option<Vec<(FileStatus, FsPath)>>,
+    /// Whether all there is at the end of input is a file without records.
+    ends_empty: bool,
     /// What subtask 0 removes before it commits: part files of earlier jobs, that is others than this job's and the last ones of this
     /// many subtasks.
     replaces: Option<u32>,
@@ -143,6 +145,7 @@ impl<E> PartFiles<E> {
             closing: HashMap::new(),
             moving: JoinSet::new(),
             ended: None,
+            ends_empty: false,
             replaces: (manner.overwrite && subtask == 0).then_some(context.parallelism),
             void_last: manner.overwrite || context.execution.attempt > 0,
             void_after: (context.execution.attempt > 0)
@@ -256,6 +259,26 @@ impl<E> PartFiles<E> {
         self.full.push(staged);
         self.open = Open::None;
         Ok(())
+    }
+
+    /// What a commit needs of these files, which a checkpoint has.
+    fn prepared(
+        &self,
+        files: Vec<FsPath>,
+        checkpoint: CheckpointId,
+    ) -> Result<Vec<Vec<u8>>, OperatorError> {
+        let since = Since::Checkpoint(checkpoint);
+        let prepare = |(n, staged): (usize, FsPath)| {
+            let name = numbered_name(self.subtask, since, n, self.job, &self.extension);
+            let target = self.output.join(&name);
+            let target = target.map_err(|error| task_error(&error))?;
+            let file = Prepared {
+                staged: staged.to_string(),
+                target: target.to_string(),
+            };
+            Ok(serde_json::to_vec(&file).expect("two texts are always JSON"))
+        };
+        files.into_iter().enumerate().map(prepare).collect()
     }
 
     /// Where the files shall be that were written after the last checkpoint, once all are closed.
@@ -407,21 +430,8 @@ impl<T, E: Encode<T>> Sink<T> for PartFiles<E> {
         if self.has_records {
             self.roll()?;
         }
-        let mut prepared = Vec::with_capacity(self.full.len());
-        for (n, staged) in std::mem::take(&mut self.full).into_iter().enumerate() {
-            let since = Since::Checkpoint(checkpoint);
-            let name = numbered_name(self.subtask, since, n, self.job, &self.extension);
-            let target = self
-                .output
-                .join(&name)
-                .map_err(|error| task_error(&error))?;
-            let file = Prepared {
-                staged: staged.to_string(),
-                target: target.to_string(),
-            };
-            prepared.push(serde_json::to_vec(&file).expect("two texts are always JSON"));
-        }
-        Ok(prepared)
+        let full = std::mem::take(&mut self.full);
+        self.prepared(full, checkpoint)
     }
 
     fn commit_prepared(&mut self, prepared: &[Vec<u8>]) -> Result<(), OperatorError> {
@@ -449,6 +459,7 @@ impl<T, E: Encode<T>> Sink<T> for PartFiles<E> {
         self.settle()?;
         // Without a checkpoint there is a file in any case, even an empty one.
         let first = self.files == 1 && matches!(self.open, Open::Writing(..));
+        self.ends_empty = first && !self.has_records;
         if self.has_records || first {
             self.end_content()?;
             self.close().map_err(|error| task_error(&error))?;
@@ -464,23 +475,13 @@ impl<T, E: Encode<T>> Sink<T> for PartFiles<E> {
         checkpoint: CheckpointId,
     ) -> Result<Option<Vec<Vec<u8>>>, OperatorError> {
         self.settle()?;
-        let State::Staged(staged) = &self.state else {
-            return Ok(Some(Vec::new()));
-        };
         // A file without records is there for people, at the end: nothing is lost with it.
-        if !std::mem::take(&mut self.has_records) {
+        if self.ends_empty {
             return Ok(Some(Vec::new()));
         }
-        let name = rolled_name(self.subtask, checkpoint, self.job, self.extension);
-        let target = self.output.join(&name);
-        let target = target.map_err(|error| task_error(&error))?;
-        let prepared = Prepared {
-            staged: staged.path.to_string(),
-            target: target.to_string(),
-        };
-        self.state = State::Between;
-        let prepared = serde_json::to_vec(&prepared).expect("two texts are always JSON");
-        Ok(Some(vec![prepared]))
+        let ended = self.ended.replace(Vec::new()).unwrap_or_default();
+        let ended = ended.into_iter().map(|(staged, _)| staged.path);
+        self.prepared(ended.collect(), checkpoint).map(Some)
     }
 
     fn commit(&mut self) -> Result<(), OperatorError> {

@@ -1,7 +1,7 @@
 //! Tasks that have come to their end while the job goes on, and those that begin with what such a task left.
 
 use spindle_common::checkpoint::{
-    CheckpointBarrier, CheckpointId, SnapshotKind, StateChunk, SubtaskSnapshot,
+    BarrierAlignment, CheckpointBarrier, CheckpointId, SnapshotKind, StateChunk, SubtaskSnapshot,
 };
 
 use super::*;
@@ -133,6 +133,7 @@ fn barrier(id: u64) -> CheckpointBarrier {
         timestamp_ms: 0,
         kind: SnapshotKind::Checkpoint,
         directory: Arc::from("file:///chk"),
+        alignment: BarrierAlignment::Aligned,
     }
 }
 
@@ -202,9 +203,14 @@ fn a_task_whose_input_has_finished_hands_on_the_end_alone() {
         waits: Arc::default(),
     };
     let mut task = GateTask::new(
-        Box::new(gate),
-        vec![Box::new(TypedPort::new(first))],
-        vec![0, 0],
+        Inputs {
+            gate: Box::new(gate),
+            ports: vec![Box::new(TypedPort::new(first))],
+            ports_of_edges: vec![0],
+            edges: vec![0, 0],
+            owner: named("reader"),
+            unaligned: true,
+        },
         &Restored::new(SubtaskSnapshot::of_finished()),
         TaskParts {
             metrics: Arc::default(),
