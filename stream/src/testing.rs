@@ -27,6 +27,7 @@
 //! ```
 
 mod checkpoint;
+mod gate;
 mod local;
 
 use std::sync::Arc;

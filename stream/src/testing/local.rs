@@ -1,22 +1,20 @@
 //! Threads and queues in the place of workers and connections.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Barrier, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use spindle_common::checkpoint::{CheckpointBarrier, CheckpointId};
 use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::id::{ExecutionAttemptId, JobId};
 use spindle_common::job_graph::JobEdge;
 use spindle_common::time::{EventTime, MonoTime};
 use spindle_dataflow::chain::Clock;
-use spindle_dataflow::channel::{Buffer, GateEvent, InputGate, ResultPartition};
+use spindle_dataflow::channel::{Buffer, ResultPartition};
 use spindle_dataflow::current_operator;
-use spindle_dataflow::exchange::CodecError;
 use spindle_dataflow::mailbox::{Mailbox, Signals};
 use spindle_dataflow::task::{
     Dataflow, NoSnapshots, Step, TaskContext, TaskError, TaskFactory, TaskMail, TaskMetrics,
@@ -24,9 +22,10 @@ use spindle_dataflow::task::{
 
 use super::Finished;
 use super::checkpoint::{Acknowledging, Coordination, JobSnapshot, Kill, Place};
+use super::gate::QueueGate;
 
 /// Buffers that wait for one consumer on one edge, for each producer.
-const CREDIT: usize = 8;
+pub(super) const CREDIT: usize = 8;
 
 /// How long a task waits before it looks whether another task failed.
 const LOOK: Duration = Duration::from_millis(20);
@@ -34,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// What the thread of one task waits on. Who changes its condition wakes it after that.
 pub(super) struct Waker {
     thread: OnceLock<Thread>,
-    mail: AtomicBool,
+    pub(super) mail: AtomicBool,
     letters: Mutex<Vec<TaskMail>>,
     /// Whether any task failed, or all were killed.
     failed: Arc<AtomicBool>,
@@ -70,145 +69,6 @@ impl Signals for Waker {
 
     fn park(&self, limit: Option<Duration>) {
         thread::park_timeout(limit.map_or(LOOK, |limit| limit.min(LOOK)));
-    }
-}
-
-/// The consumer's end of all channels of a task, which share one queue.
-struct QueueGate {
-    queue: Receiver<(usize, Buffer)>,
-    /// Whether all producers are gone.
-    closed: bool,
-    /// One per channel.
-    channels: Vec<Channel>,
-    /// What has come and was not taken.
-    aside: VecDeque<(usize, Buffer)>,
-    /// Barriers that have come and were not told of.
-    arrived: VecDeque<(usize, CheckpointBarrier)>,
-    recording: Option<CheckpointId>,
-    clock: Clock,
-    waker: Arc<Waker>,
-}
-
-#[derive(Default)]
-struct Channel {
-    /// Whether nothing is taken from it.
-    blocked: bool,
-    /// What has come before the barrier.
-    recorded: Vec<Result<Buffer, CodecError>>,
-    /// Whether the barrier of what is recorded has yet to come.
-    open: bool,
-}
-
-impl Channel {
-    fn record(&mut self, buffer: &Buffer) {
-        if self.open && !buffer.is_barrier() {
-            self.recorded.push(buffer.to_encoded());
-        }
-    }
-}
-
-impl QueueGate {
-    /// Looks what has come, so that barriers are seen. What stands aside is as much again as the queue holds, and more only while a channel
-    /// is blocked: the queue has to make room for the others.
-    fn look(&mut self) -> Result<(), TaskError> {
-        let blocked = self.channels.iter().any(|channel| channel.blocked);
-        while blocked || self.aside.len() < CREDIT * self.channels.len() {
-            let (at, buffer) = match self.queue.try_recv() {
-                Ok(came) => came,
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => {
-                    self.closed = true;
-                    break;
-                }
-            };
-            let channel = &mut self.channels[at];
-            if let Some(barrier) = barrier(&buffer)? {
-                channel.open &= self.recording != Some(barrier.id);
-                self.arrived.push_back((at, barrier));
-            }
-            channel.record(&buffer);
-            self.aside.push_back((at, buffer));
-        }
-        Ok(())
-    }
-
-    fn next_aside(&mut self) -> Option<(usize, Buffer)> {
-        let open = |it: &(usize, Buffer)| !self.channels[it.0].blocked;
-        let at = self.aside.iter().position(open)?;
-        self.aside.remove(at)
-    }
-}
-
-fn barrier(buffer: &Buffer) -> Result<Option<CheckpointBarrier>, TaskError> {
-    buffer.barrier().map_err(|error| TaskError::Codec {
-        reason: error.to_string(),
-    })
-}
-
-impl InputGate for QueueGate {
-    fn channels(&self) -> usize {
-        self.channels.len()
-    }
-
-    fn next(&mut self, until: Option<MonoTime>) -> Result<GateEvent, TaskError> {
-        loop {
-            if self.waker.mail.swap(false, Ordering::SeqCst) {
-                return Ok(GateEvent::Woken);
-            }
-            self.look()?;
-            if let Some((channel, barrier)) = self.arrived.pop_front() {
-                return Ok(GateEvent::Arrived(channel, barrier));
-            }
-            if let Some((channel, buffer)) = self.next_aside() {
-                return Ok(GateEvent::Buffer(channel, buffer));
-            }
-            if self.waker.is_cancelled() || self.closed && self.aside.is_empty() {
-                return Err(TaskError::Cancelled);
-            }
-            let left = until.map(|until| until.since(self.clock.now()));
-            if left == Some(Duration::ZERO) {
-                return Ok(GateEvent::Woken);
-            }
-            self.waker.park(left);
-        }
-    }
-
-    fn record(&mut self, checkpoint: CheckpointId, channels: &[bool]) {
-        self.recording = Some(checkpoint);
-        for (channel, record) in self.channels.iter_mut().zip(channels) {
-            channel.recorded.clear();
-            channel.open = *record;
-        }
-        for (at, buffer) in &self.aside {
-            let channel = &mut self.channels[*at];
-            // One that does not decode ends the task when it is taken.
-            if let Ok(Some(barrier)) = buffer.barrier() {
-                channel.open &= barrier.id != checkpoint;
-            }
-            channel.record(buffer);
-        }
-    }
-
-    fn recorded(&mut self) -> Result<Vec<(usize, Vec<Buffer>)>, CodecError> {
-        self.recording = None;
-        let channels = self.channels.iter_mut().enumerate();
-        let recorded = channels.map(|(at, channel)| {
-            channel.open = false;
-            let buffers = std::mem::take(&mut channel.recorded);
-            let buffers: Result<_, _> = buffers.into_iter().collect();
-            Ok((at, buffers?))
-        });
-        recorded.collect()
-    }
-
-    fn block(&mut self, channel: usize) {
-        self.channels[channel].blocked = true;
-    }
-
-    fn resume(&mut self) {
-        for channel in &mut self.channels {
-            channel.blocked = false;
-        }
     }
 }
 
@@ -506,16 +366,8 @@ fn deploy(dataflow: &Dataflow, from: &JobSnapshot, failed: &Arc<AtomicBool>) -> 
             let (sender, queue) = sync_channel(CREDIT * all);
             let Subtask { context, waker, .. } = &mut subtasks[target][consumer as usize];
             context.channels = channels;
-            context.gate = Some(Box::new(QueueGate {
-                queue,
-                closed: false,
-                channels: std::iter::repeat_with(Channel::default).take(all).collect(),
-                aside: VecDeque::new(),
-                arrived: VecDeque::new(),
-                recording: None,
-                clock: clock.clone(),
-                waker: Arc::clone(waker),
-            }));
+            let gate = QueueGate::new(queue, all, clock.clone(), Arc::clone(waker));
+            context.gate = Some(Box::new(gate));
             let mut channel = 0;
             for (edge, (_, from)) in inputs.iter().zip(sources) {
                 for producer in from {

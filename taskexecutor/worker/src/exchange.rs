@@ -9,6 +9,7 @@ pub(crate) mod frame;
 pub(crate) mod gate;
 pub(crate) mod partition;
 pub(crate) mod queue;
+pub(crate) mod ready;
 pub(crate) mod registry;
 pub(crate) mod server;
 
@@ -26,7 +27,8 @@ use tokio::task::JoinSet;
 use self::client::ClientConnection;
 use self::gate::{Channel, Gate};
 use self::partition::Partition;
-use self::queue::{Peer, Queue, ReadyList, lock};
+use self::queue::{Peer, Queue, lock};
+use self::ready::ReadyList;
 use self::registry::Registry;
 use crate::net::Identity;
 use crate::signal::Signal;

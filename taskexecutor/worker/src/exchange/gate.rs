@@ -11,7 +11,8 @@ use spindle_dataflow::exchange::CodecError;
 use spindle_dataflow::task::{TaskError, TaskMetrics, Waiting};
 
 use super::client::ClientConnection;
-use super::queue::{Next, Peer, Queue, ReadyList, Taken};
+use super::queue::{Peer, Queue, Taken};
+use super::ready::{Next, ReadyList};
 use super::registry::Registry;
 use super::{ChannelId, Limits, after_loss};
 use crate::signal::Signal;

@@ -10,7 +10,8 @@ use spindle_common::gateway::ResultPartitionDescriptor;
 use spindle_common::id::{ExecutionAttemptId, JobVertexId};
 
 use super::ChannelId;
-use super::queue::{Peer, Queue, ReadyList, lock};
+use super::queue::{Peer, Queue, lock};
+use super::ready::ReadyList;
 use crate::signal::Signal;
 
 #[derive(Debug)]

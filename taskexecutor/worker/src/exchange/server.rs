@@ -14,7 +14,8 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::ChannelId;
 use super::frame::{Frame, MAX_FRAME, decode};
-use super::queue::{Peer, Queue, ReadyList, Taken, lock};
+use super::queue::{Peer, Queue, Taken, lock};
+use super::ready::ReadyList;
 use super::registry::Registry;
 use crate::net::{self, Identity};
 

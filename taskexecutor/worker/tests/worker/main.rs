@@ -5,3 +5,4 @@ mod exchange;
 mod snapshots;
 mod support;
 mod tasks;
+mod unaligned;

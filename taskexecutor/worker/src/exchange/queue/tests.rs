@@ -3,6 +3,7 @@ use spindle_common::id::JobVertexId;
 use spindle_dataflow::exchange::{Encoder, Event};
 
 use super::*;
+use crate::exchange::ready::Next;
 
 fn peer() -> Peer {
     let execution = ExecutionAttemptId {
