@@ -9,7 +9,7 @@ use std::time::Duration;
 use spindle_common::checkpoint::{CheckpointBarrier, CheckpointId};
 use spindle_common::time::MonoTime;
 use spindle_dataflow::chain::Clock;
-use spindle_dataflow::channel::{Buffer, GateEvent, InputGate};
+use spindle_dataflow::channel::{Buffer, GateEvent, InputGate, NotRecorded};
 use spindle_dataflow::exchange::CodecError;
 use spindle_dataflow::mailbox::Signals as _;
 use spindle_dataflow::task::TaskError;
@@ -153,13 +153,13 @@ impl InputGate for QueueGate {
         }
     }
 
-    fn recorded(&mut self) -> Result<Vec<(usize, Vec<Buffer>)>, CodecError> {
+    fn recorded(&mut self) -> Result<Vec<(usize, Vec<Buffer>)>, NotRecorded> {
         self.recording = None;
         let channels = self.channels.iter_mut().enumerate();
         let recorded = channels.map(|(at, channel)| {
             channel.open = false;
             let buffers = std::mem::take(&mut channel.recorded);
-            let buffers: Result<_, _> = buffers.into_iter().collect();
+            let buffers: Result<_, CodecError> = buffers.into_iter().collect();
             Ok((at, buffers?))
         });
         recorded.collect()

@@ -125,8 +125,8 @@ pub trait InputGate: Send {
     /// Ends the recording, and gives what was recorded of each channel, encoded.
     ///
     /// # Errors
-    /// If a record does not encode.
-    fn recorded(&mut self) -> Result<Vec<(usize, Vec<Buffer>)>, CodecError> {
+    /// If it could not be recorded.
+    fn recorded(&mut self) -> Result<Vec<(usize, Vec<Buffer>)>, NotRecorded> {
         Ok(Vec::new())
     }
 
@@ -140,6 +140,22 @@ pub trait InputGate: Send {
     fn recycle(&mut self, channel: usize, buffer: Buffer) {
         let _ = (channel, buffer);
     }
+}
+
+/// Why what was under way in a channel cannot be part of a snapshot.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotRecorded {
+    /// A record does not encode.
+    #[error(transparent)]
+    Encode(#[from] CodecError),
+    /// It is kept in memory until the barrier comes.
+    #[error(
+        "more than {limit} bytes came on one channel before its barrier: a task before it aligns, or is in the midst of a long step"
+    )]
+    TooMuch {
+        /// What is kept of a channel at most.
+        limit: usize,
+    },
 }
 
 /// What an input gate has.

@@ -78,6 +78,8 @@ struct Ward<'a> {
     seed: u64,
     chances: Chances,
     victims: &'a [Victim],
+    /// Settings of its jobs beside [`SETTINGS`].
+    settings: &'a [&'a str],
     killed: BTreeMap<Victim, usize>,
     records: u64,
     /// How long anything may take.
@@ -100,11 +102,16 @@ impl<'a> Ward<'a> {
             seed,
             chances: Chances::new(seed),
             victims,
+            settings: &[],
             killed: BTreeMap::new(),
             records,
             limit: Duration::from_secs(420) + Duration::from_secs(records / RATE),
             savepoints_lost: 0,
         }
+    }
+
+    fn with(self, settings: &'a [&'a str]) -> Self {
+        Self { settings, ..self }
     }
 
     /// Submits a job and waits until it runs.
@@ -120,7 +127,7 @@ impl<'a> Ward<'a> {
             ]),
             Place::Session(session) => command.args(["-t", "yarn-session", "-yid", session]),
         };
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter().chain(self.settings) {
             command.args(["-D", setting]);
         }
         command.args(from.iter().flat_map(|path| ["-s", path]));
@@ -322,6 +329,13 @@ fn committed_output_is_right_whatever_is_killed_also_while_a_job_is_stopped_and_
         ward.survive(1, &[(4, 2), (2, 1), (4, 2)])
     };
     println!("{done}");
+}
+
+#[test]
+fn committed_output_is_right_with_unaligned_checkpoints() {
+    let ward = Ward::new(hadoop(), Place::Alone, seed(5), 30_000, &PROCESSES);
+    let unaligned = ["execution.checkpointing.unaligned.enabled=true"];
+    println!("{}", ward.with(&unaligned).survive(1, &[(4, 5)]));
 }
 
 #[test]

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use spindle_common::checkpoint::{CheckpointBarrier, CheckpointId};
 use spindle_common::time::MonoTime;
-use spindle_dataflow::channel::{Buffer, GateEvent, InputGate};
-use spindle_dataflow::exchange::CodecError;
+use spindle_dataflow::channel::{Buffer, GateEvent, InputGate, NotRecorded};
 use spindle_dataflow::task::{TaskError, TaskMetrics, Waiting};
 
 use super::client::ClientConnection;
@@ -203,13 +202,13 @@ impl InputGate for Gate {
         }
     }
 
-    fn recorded(&mut self) -> Result<Vec<(usize, Vec<Buffer>)>, CodecError> {
+    fn recorded(&mut self) -> Result<Vec<(usize, Vec<Buffer>)>, NotRecorded> {
+        // All have to end, whatever became of some.
         let channels = self.channels.iter().enumerate();
-        let recorded = channels.map(|(at, channel)| {
-            let buffers: Result<_, _> = channel.queue.recorded().into_iter().collect();
-            Ok((at, buffers?))
-        });
-        recorded.collect()
+        let all: Vec<_> = channels
+            .map(|(at, channel)| channel.queue.recorded().map(|buffers| (at, buffers)))
+            .collect();
+        all.into_iter().collect()
     }
 
     fn block(&mut self, channel: usize) {

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use spindle_common::checkpoint::{CheckpointBarrier, CheckpointId};
 use spindle_common::id::ExecutionAttemptId;
-use spindle_dataflow::channel::Buffer;
-use spindle_dataflow::exchange::CodecError;
+use spindle_dataflow::channel::{Buffer, NotRecorded};
 
 use super::ready::ReadyList;
 use crate::signal::Signal;
@@ -51,6 +50,9 @@ pub(crate) struct Overrun;
 /// `taskmanager.network.memory.max-overdraft-buffers-per-gate`.
 pub(crate) const OVERDRAFT: u32 = 16;
 
+/// Bytes that are recorded of a channel at most, since they are kept in memory until its barrier comes: ten times what can be under way in it.
+const MOST_RECORDED: usize = 8 << 20;
+
 /// Barriers that wait in a channel. They take no credit, so the oldest goes for one more: it is of a checkpoint that was given up long ago.
 const MOST_BARRIERS: usize = 1024;
 
@@ -85,22 +87,44 @@ struct Inner {
 }
 
 /// What came before the barrier of a checkpoint.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Recording {
     /// The checkpoint whose barrier has yet to come.
     until: Option<CheckpointId>,
-    buffers: Vec<Result<Buffer, CodecError>>,
+    bytes: usize,
+    buffers: Result<Vec<Buffer>, NotRecorded>,
 }
 
 impl Recording {
+    const fn until(until: Option<CheckpointId>) -> Self {
+        Self {
+            until,
+            bytes: 0,
+            buffers: Ok(Vec::new()),
+        }
+    }
+
     fn add(&mut self, buffer: &Buffer) {
         let Some(until) = self.until else {
             return;
         };
-        if !buffer.is_barrier() {
-            self.buffers.push(buffer.to_encoded());
-        } else if barrier_in(buffer).is_some_and(|barrier| barrier.id == until) {
-            self.until = None;
+        if buffer.is_barrier() {
+            self.until
+                .take_if(|_| barrier_in(buffer).is_some_and(|barrier| barrier.id == until));
+            return;
+        }
+        let Ok(buffers) = &mut self.buffers else {
+            return;
+        };
+        self.bytes += buffer.size;
+        if self.bytes > MOST_RECORDED {
+            let limit = MOST_RECORDED;
+            self.buffers = Err(NotRecorded::TooMuch { limit });
+            return;
+        }
+        match buffer.to_encoded() {
+            Ok(encoded) => buffers.push(encoded),
+            Err(error) => self.buffers = Err(error.into()),
         }
     }
 }
@@ -144,7 +168,7 @@ impl Queue {
                 full: false,
                 barriers: 0,
                 arrived: Vec::new(),
-                recording: Recording::default(),
+                recording: Recording::until(None),
                 producer: Producer::Absent,
                 consumer: Consumer::Absent,
                 waiting: None,
@@ -274,10 +298,7 @@ impl Queue {
     /// Has what stands before the barrier of a checkpoint copied, and what comes before it.
     pub(crate) fn record(&self, checkpoint: CheckpointId) {
         let mut inner = self.lock();
-        let mut recording = Recording {
-            until: Some(checkpoint),
-            buffers: Vec::new(),
-        };
+        let mut recording = Recording::until(Some(checkpoint));
         for buffer in &inner.buffers {
             recording.add(buffer);
         }
@@ -285,8 +306,8 @@ impl Queue {
     }
 
     /// What was copied.
-    pub(crate) fn recorded(&self) -> Vec<Result<Buffer, CodecError>> {
-        std::mem::take(&mut self.lock().recording).buffers
+    pub(crate) fn recorded(&self) -> Result<Vec<Buffer>, NotRecorded> {
+        std::mem::replace(&mut self.lock().recording, Recording::until(None)).buffers
     }
 
     /// Whether the consumer is known, and a task of this process.

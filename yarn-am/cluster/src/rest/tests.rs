@@ -182,6 +182,8 @@ async fn checkpoints_are_told_of_as_flink_does() {
     assert_eq!(newest["external_path"], "hdfs:///cp/chk-7");
     assert_eq!(newest["trigger_timestamp"], EPOCH + 4000);
     assert_eq!(newest["end_to_end_duration"], 150);
+    assert_eq!(newest["persisted_data"], 12);
+    assert_eq!(newest["checkpoint_type"], "UNALIGNED_CHECKPOINT");
     assert_eq!(all["summary"]["state_size"]["p99"], 100);
     let read = JobVertexId::of_uid("read");
     let details = server.get(&format!("{base}/details/7")).await;

@@ -78,8 +78,8 @@ fn barrier(id: u64) -> Buffer {
 }
 
 fn recorded(queue: &Queue) -> Vec<u8> {
-    let recorded = queue.recorded().into_iter();
-    recorded.map(|buffer| buffer.unwrap().bytes[0]).collect()
+    let recorded = queue.recorded().unwrap().into_iter();
+    recorded.map(|buffer| buffer.bytes[0]).collect()
 }
 
 #[test]
@@ -128,6 +128,18 @@ fn what_stands_before_a_barrier_or_comes_before_it_is_recorded() {
     assert_eq!(recorded(&queue), [2, 3]);
     queue.offer(buffer(5), &signal);
     assert_eq!(recorded(&queue), []);
+}
+
+#[test]
+fn what_is_recorded_has_a_bound() {
+    let (queue, _, signal) = channel(8);
+    queue.record(CheckpointId(1));
+    for _ in 0..=MOST_RECORDED >> 20 {
+        queue.offer(Buffer::encoded(vec![1; 1 << 20], 1), &signal);
+        queue.grant(1);
+    }
+    let error = queue.recorded().unwrap_err();
+    assert!(error.to_string().contains("8388608 bytes"), "{error}");
 }
 
 #[test]
