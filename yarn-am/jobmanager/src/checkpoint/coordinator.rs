@@ -10,9 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use spindle_common::checkpoint::{
-    BarrierAlignment, CheckpointId, SnapshotKind, SubtaskCheckpointStats, SubtaskSnapshot,
-};
+use spindle_common::checkpoint::{CheckpointId, SubtaskCheckpointStats, SubtaskSnapshot};
 use spindle_common::config::{CheckpointConfig, SavepointConfig};
 use spindle_common::execution::{FailureCause, JobStatus};
 use spindle_common::gateway::{TaskCheckpoint, TaskCheckpointOutcome, ToTaskExecutor};
@@ -283,17 +281,6 @@ impl CheckpointCoordinator {
             .filter(|(_, pending)| wanted(pending))
             .map(|(id, _)| *id)
             .collect()
-    }
-
-    /// Savepoints outlive the graph, in which alone what is under way between tasks has its place.
-    pub(super) const fn alignment(&self, kind: SnapshotKind) -> BarrierAlignment {
-        match (kind, self.settings.config.alignment) {
-            (
-                SnapshotKind::Savepoint | SnapshotKind::StopWithSavepoint | SnapshotKind::Drain,
-                BarrierAlignment::Unaligned { .. },
-            ) => BarrierAlignment::Aligned,
-            (_, alignment) => alignment,
-        }
     }
 
     /// What the calendar says at a time, in milliseconds since the epoch.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use spindle_common::checkpoint::{
-    CheckpointId, SnapshotKind, SubtaskCheckpointStats, SubtaskSnapshot,
+    BarrierAlignment, CheckpointId, SnapshotKind, SubtaskCheckpointStats, SubtaskSnapshot,
 };
 use spindle_common::id::ExecutionAttemptId;
 use spindle_common::job_graph::JobGraph;
@@ -21,6 +21,20 @@ pub(crate) struct Head {
     pub(crate) deadline: MonoTime,
     /// Who asked for it, if it was not its time that came.
     pub(crate) request: Option<u64>,
+}
+
+impl Head {
+    /// What its barriers have tasks do, where checkpoints have this. Savepoints outlive the graph, in which alone what is under way between tasks
+    /// has its place, and of a task that stops nothing is under way.
+    pub(crate) const fn alignment(&self, of_checkpoints: BarrierAlignment) -> BarrierAlignment {
+        match (self.kind, of_checkpoints) {
+            (
+                SnapshotKind::Savepoint | SnapshotKind::StopWithSavepoint | SnapshotKind::Drain,
+                BarrierAlignment::Unaligned { .. },
+            ) => BarrierAlignment::Aligned,
+            (_, alignment) => alignment,
+        }
+    }
 }
 
 /// A checkpoint whose directory is being made.
@@ -117,5 +131,35 @@ impl PendingCheckpoint {
 
     pub(crate) const fn acknowledgements(&self) -> &Acknowledgements {
         &self.acknowledged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn savepoints_are_never_unaligned() {
+        let of = |kind, alignment| {
+            let head = Head {
+                id: CheckpointId(1),
+                kind,
+                triggered: MonoTime::ZERO,
+                deadline: MonoTime::ZERO,
+                request: None,
+            };
+            head.alignment(alignment)
+        };
+        let unaligned = BarrierAlignment::Unaligned { timeout_ms: 7 };
+        assert_eq!(of(SnapshotKind::Checkpoint, unaligned), unaligned);
+        for kind in [
+            SnapshotKind::Savepoint,
+            SnapshotKind::StopWithSavepoint,
+            SnapshotKind::Drain,
+        ] {
+            assert_eq!(of(kind, unaligned), BarrierAlignment::Aligned);
+            let at_least_once = BarrierAlignment::AtLeastOnce;
+            assert_eq!(of(kind, at_least_once), at_least_once);
+        }
     }
 }

@@ -163,3 +163,42 @@ fn share(
         chunks,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use spindle_common::checkpoint::{StateChunk, StateHandle};
+    use spindle_common::id::JobVertexId;
+
+    use super::*;
+
+    #[test]
+    fn what_was_under_way_is_the_same_subtasks_or_at_another_parallelism_everybodys() {
+        let chunk = |index| StateChunk {
+            index,
+            entries: 1,
+            content: StateHandle::Inline(vec![7]),
+        };
+        let state = StateSnapshot {
+            name: "in flight".to_owned(),
+            distribution: Distribution::InFlight,
+            schema: String::new(),
+            chunks: vec![chunk(0), chunk(2)],
+        };
+        let shares = |written_by: u32, parallelism: u32| -> Vec<Vec<u32>> {
+            let vertex = JobVertex {
+                id: JobVertexId::of_uid("v"),
+                parallelism,
+                max_parallelism: 128,
+                operators: Vec::new(),
+                splits: Vec::new(),
+                staging: Vec::new(),
+                slot_sharing_group: String::new(),
+            };
+            let of = |subtask| share(&state, written_by, &vertex, subtask).chunks;
+            let indices = |chunks: Vec<StateChunk>| chunks.iter().map(|it| it.index).collect();
+            (0..parallelism).map(of).map(indices).collect()
+        };
+        assert_eq!(shares(3, 3), [vec![0], vec![], vec![2]]);
+        assert_eq!(shares(3, 2), [[0, 2], [0, 2]]);
+    }
+}

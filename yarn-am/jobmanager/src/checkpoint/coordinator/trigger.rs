@@ -216,7 +216,7 @@ impl CheckpointCoordinator {
                 timestamp_ms: self.calendar(pending.head.triggered),
                 kind: pending.head.kind,
                 directory: pending.directory.as_str().into(),
-                alignment: self.alignment(pending.head.kind),
+                alignment: pending.head.alignment(self.settings.config.alignment),
             },
         };
         out.push(CoordinatorEffect::Send {
