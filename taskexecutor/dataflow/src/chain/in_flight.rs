@@ -303,3 +303,86 @@ impl<T: Record> Collector<T> for Replayed<T> {
         self.ports[0].first().push(batch)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::align::tests::barrier;
+    use super::*;
+    use crate::operator::tests::context;
+
+    fn channel(edge: usize, watermark: i64, buffers: &[&[u8]]) -> InFlight {
+        let buffers = buffers.iter();
+        InFlight {
+            edge,
+            time: ChannelTime {
+                watermark: Watermark(EventTime(watermark)),
+                idle: edge == 1,
+                ended: watermark > 100,
+            },
+            buffers: buffers
+                .map(|bytes| Buffer::encoded(bytes.to_vec(), bytes.len() as u32))
+                .collect(),
+        }
+    }
+
+    fn channels() -> Vec<InFlight> {
+        vec![
+            channel(0, -7, &[b"one", b"two"]),
+            channel(0, 5, &[]),
+            channel(1, 101, &[b"three"]),
+        ]
+    }
+
+    /// What the subtask 1 of two wrote.
+    fn written() -> SubtaskSnapshot<Vec<u8>> {
+        let owner = StateOwner::of(&context(1, 2));
+        let mut snapshot = Snapshot::new(barrier(1));
+        assert_eq!(write(&mut snapshot, &owner, &["u64"], &channels()), 11);
+        let state = snapshot.into_state();
+        state.map(|content| content.into_bytes().unwrap())
+    }
+
+    fn read_by(
+        state: SubtaskSnapshot<Vec<u8>>,
+        subtask: u32,
+        parallelism: u32,
+    ) -> Result<Replay, TaskError> {
+        let owner = StateOwner::of(&context(subtask, parallelism));
+        read(&Restored::new(state), &owner, &["u64"], |edge| edge == 1)
+    }
+
+    #[test]
+    fn a_subtask_reads_what_it_wrote_and_another_what_is_by_key() {
+        let own = read_by(written(), 1, 2).unwrap();
+        assert_eq!((own.channels, own.shared), (channels(), false));
+        assert!(read_by(written(), 0, 2).unwrap().channels.is_empty());
+        let another = read_by(written(), 0, 3).unwrap();
+        assert_eq!((another.channels.len(), another.shared), (1, true));
+        assert_eq!(another.channels[0].edge, 1);
+        let all = read_by(written(), 1, 3).unwrap();
+        assert_eq!((all.channels, all.shared), (channels(), true));
+    }
+
+    #[test]
+    fn what_is_cut_short_is_an_error_that_names_the_state() {
+        let whole = written().operators[0].states[0].chunks[0].content.clone();
+        // Between two channels it is not seen: the checksum of the chunk is for that.
+        for length in [0, 3, 5, 20, 30, whole.len() - 1] {
+            let mut state = written();
+            state.operators[0].states[0].chunks[0]
+                .content
+                .truncate(length);
+            let error = read_by(state, 1, 2).unwrap_err().to_string();
+            assert!(error.contains("`in flight`"), "{length}: {error}");
+        }
+    }
+
+    #[test]
+    fn nothing_under_way_is_no_state() {
+        let owner = StateOwner::of(&context(0, 1));
+        let mut snapshot = Snapshot::new(barrier(1));
+        let empty = [channel(0, 3, &[])];
+        assert_eq!(write(&mut snapshot, &owner, &["u64"], &empty), 0);
+        assert!(snapshot.into_state().operators.is_empty());
+    }
+}
