@@ -25,11 +25,12 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
-    /// Lets TaskExecutors and people in. A server that ends tells why.
+    /// Lets TaskExecutors in, and people as soon as `ready` is through: what they asked before waits. A server that ends tells why.
     pub(crate) fn open(
         self,
         servers: &mut JoinSet<String>,
         handle: &ClusterHandle,
+        ready: impl Future<Output = ()> + Send + 'static,
         secret: Secret,
         fencing: FencingToken,
         config: RestConfig,
@@ -54,6 +55,7 @@ impl Doors {
         });
         let router = rest::router(handle.clone(), config);
         servers.spawn(async move {
+            ready.await;
             match rest::serve(self.rest, router).await {
                 Ok(()) => "the REST server ended".to_owned(),
                 Err(error) => format!("the REST server ended: {error}"),

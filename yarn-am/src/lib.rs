@@ -5,8 +5,10 @@
 
 pub mod allocation;
 mod doors;
+mod endings;
 mod environment;
 pub mod exit_status;
+mod job_records;
 mod launcher;
 mod manifest;
 mod net;

@@ -29,7 +29,9 @@ use tokio::task::JoinSet;
 
 use crate::allocation::Allocation;
 use crate::doors::{Doors, access};
+use crate::endings::{self, Endings};
 use crate::environment::Environment;
+use crate::job_records::{Found, JobRecords};
 use crate::launcher::Launcher;
 use crate::manifest::Manifest;
 use crate::plan::Program;
@@ -47,6 +49,8 @@ const RM_ROUND: Duration = Duration::from_secs(5);
 /// TaskExecutors report at least this often: their reports carry the counters that people watch.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const NM_PATIENCE: Duration = Duration::from_secs(15);
+/// How long people wait at most for the jobs of an earlier attempt to be taken up.
+const GOES_ON: Duration = Duration::from_secs(10);
 /// How long an attempt that YARN has ended looks whether the application is over too. KILL may come before, soon after TERM.
 const LAST_MOMENTS: Duration = Duration::from_secs(2);
 /// How long the end waits for files of checkpoints to be closed.
@@ -201,19 +205,36 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
         cluster.resource_events(),
         cluster.watch(),
     );
+    let application = matches!(told.spec.mode, DeploymentMode::Application { .. });
+    let records = JobRecords::new(fs.clone(), &told.spec.staging, attempt.attempt, application)?;
+    let records = Arc::new(records);
+    let found = if attempt.attempt > 1 && told.submission.is_none() {
+        records.find().await?
+    } else {
+        Found::default()
+    };
     if attempt.attempt > 1 && !resumes(&told) {
-        // Jobs start from their beginning: what an attempt before this left half done is in their way.
+        // What an attempt before this left half done, of jobs that nobody goes on with, is in the way of others.
+        let goes_on =
+            |leftover: &Leftover| found.open.iter().any(|it| Some(it.job) == leftover.job());
         match manifest.left_by_others().await {
-            Ok(leftovers) => staging::remove(fs.clone(), leftovers).await,
+            Ok(mut leftovers) => {
+                leftovers.retain(|leftover| !goes_on(leftover));
+                staging::remove(fs.clone(), leftovers).await;
+            }
             Err(error) => tracing::warn!(error = report(&error), "the manifest cannot be read"),
         }
     }
+    let endings = Endings {
+        records: Arc::clone(&records),
+        view: cluster.watch(),
+    };
     let storage = SnapshotStorage::new(fs.clone());
-    let removal = (fs.clone(), Arc::clone(&manifest));
+    let removal = (fs.clone(), Arc::clone(&manifest), endings.clone());
     let effects = Effects {
         resources: Box::new(resources),
         remove_staging: Box::new(move |job, directories| {
-            let (fs, manifest) = removal.clone();
+            let (fs, manifest, endings) = removal.clone();
             Box::pin(async move {
                 if directories.is_empty() {
                     // Whoever looks into it after this process must not remove that either.
@@ -221,30 +242,44 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
                     manifest.write_or_warn().await;
                     return;
                 }
-                staging::remove(fs, Leftover::of_job(job, directories)).await;
-                manifest.forget(job);
+                if endings.settle(job).await {
+                    staging::remove(fs, Leftover::of_job(job, directories)).await;
+                    manifest.forget(job);
+                }
             })
         }),
-        checkpoints: checkpoint_files(storage.clone(), fencing),
+        checkpoints: (endings.clone()).before(checkpoint_files(storage.clone(), fencing)),
         record: Some(environment.log_dir.join(RECORD_FILE)),
     };
 
-    let noted = Arc::clone(&manifest);
+    let noted = (Arc::clone(&manifest), Arc::clone(&records));
     let known = cluster.watch();
+    let is_session = told.spec.mode == DeploymentMode::Session;
     let handle = cluster
         .clone()
         .with_before_submission(Arc::new(move |submission| {
-            let manifest = Arc::clone(&noted);
+            let (manifest, records) = noted.clone();
+            let mut record = None;
             // A submission that comes twice must not bring back what is removed already.
             if !known.borrow().jobs.contains_key(&submission.job) {
                 manifest.note(submission.job, &submission.graph);
+                let is_new = is_session && !records.has(submission.job);
+                record = is_new.then(|| submission.clone());
             }
-            Box::pin(async move { manifest.write_or_warn().await })
+            Box::pin(async move {
+                let written = async {
+                    if let Some(submission) = record {
+                        records.write_or_warn(&submission).await;
+                    }
+                };
+                tokio::join!(written, manifest.write_or_warn());
+            })
         }));
     let mut doors = JoinSet::new();
     Doors { rpc, rest }.open(
         &mut doors,
         &handle,
+        all_known(&cluster, found.open.iter().map(|it| it.job).collect()),
         told.secret.clone(),
         fencing,
         RestConfig {
@@ -268,8 +303,27 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
         cluster.submit(submission).await?;
     }
     let planned = async {
-        if let DeploymentMode::Application { args } = &told.spec.mode {
-            let directory = std::env::current_dir().map_err(|error| error.to_string())?;
+        if let Some((status, diagnostics)) = endings::outcome(&found).filter(|_| application) {
+            return Err(Outcome {
+                status,
+                diagnostics,
+            });
+        }
+        let goes_on = !found.open.is_empty();
+        for submission in &found.open {
+            manifest.note(submission.job, &submission.graph);
+        }
+        for submission in found.open {
+            tracing::info!(job_id = %submission.job, name = submission.graph.name, "goes on after an earlier attempt");
+            handle
+                .submit(submission)
+                .await
+                .map_err(|gone| no_jobs(&gone))?;
+        }
+        if application && goes_on {
+            handle.no_more_jobs().await.map_err(|gone| no_jobs(&gone))?;
+        } else if let DeploymentMode::Application { args } = &told.spec.mode {
+            let directory = std::env::current_dir().map_err(|error| no_jobs(&error))?;
             let program = Program::new(
                 directory,
                 environment.log_dir.clone(),
@@ -279,15 +333,16 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
                 told.spec.user.clone(),
             );
             let graph = program.plan(&credentials).await;
-            let graph = graph.map_err(|error| report(&error))?;
-            hand_in(graph, args.clone(), &told.spec.config, &manifest, &cluster).await;
+            let graph = graph.map_err(|error| no_jobs(&error))?;
+            let submission = submission_of(graph, args.clone(), &told.spec.config);
+            hand_in(submission, &manifest, &records, &cluster).await;
         }
-        Ok::<_, String>(())
+        Ok(())
     };
-    let no_plan = async {
+    let nothing_to_run = async {
         match planned.await {
             Ok(()) => std::future::pending().await,
-            Err(sentence) => sentence,
+            Err(outcome) => outcome,
         }
     };
 
@@ -297,14 +352,11 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
         error = actor.run() => Over::Attempt(error),
         _ = terminated.recv() => Over::Terminated,
         Some(door) = doors.join_next() => Over::Door(door),
-        sentence = no_plan => Over::NoPlan(sentence),
+        outcome = nothing_to_run => Over::Outcome(outcome),
+        never = endings.watch() => match never {},
     };
     let outcome = match over {
         Over::Outcome(outcome) => outcome,
-        Over::NoPlan(diagnostics) => Outcome {
-            status: FinalStatus::Failed,
-            diagnostics,
-        },
         Over::Door(door) => Outcome {
             status: FinalStatus::Failed,
             diagnostics: match door {
@@ -323,7 +375,7 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
             drop(tokio::time::timeout(LAST_MOMENTS, last).await);
             return match over {
                 Over::Attempt(error) => Err(error.into()),
-                Over::Terminated | Over::Outcome(_) | Over::Door(_) | Over::NoPlan(_) => {
+                Over::Terminated | Over::Outcome(_) | Over::Door(_) => {
                     Err(anyhow!("ended by SIGTERM"))
                 }
             };
@@ -351,29 +403,51 @@ fn resumes(told: &Told) -> bool {
     told.submission.as_ref().is_some_and(has_checkpoints)
 }
 
-/// Hands in the one job of an application's program. The job waits for its containers meanwhile; the first of them waits for the
-/// manifest.
-async fn hand_in(
-    graph: JobGraph,
-    args: Vec<String>,
-    config: &[(String, String)],
-    manifest: &Manifest,
-    cluster: &ClusterHandle,
-) {
+/// Returns when all these jobs are there to be seen: nobody is to be told that there is no such job.
+fn all_known(cluster: &ClusterHandle, jobs: Vec<JobId>) -> impl Future<Output = ()> + use<> {
+    let mut view = cluster.watch();
+    async move {
+        let there = view.wait_for(|view| jobs.iter().all(|job| view.jobs.contains_key(job)));
+        // A cluster that ends meanwhile says so itself.
+        drop(tokio::time::timeout(GOES_ON, there).await);
+    }
+}
+
+/// How an application ends whose program has no jobs, for this reason.
+fn no_jobs(error: &dyn std::error::Error) -> Outcome {
+    Outcome {
+        status: FinalStatus::Failed,
+        diagnostics: report(error),
+    }
+}
+
+/// The one job of an application's program.
+fn submission_of(graph: JobGraph, args: Vec<String>, config: &[(String, String)]) -> JobSubmission {
     let job = JobId::from_bytes(*uuid::Uuid::new_v4().as_bytes());
     tracing::info!(job_id = %job, name = graph.name, "the program's job");
-    manifest.note(job, &graph);
     let program = ProgramSpec {
         executable: JOB_EXECUTABLE.to_owned(),
         args,
         artifact: None,
     };
-    let submission = JobSubmission {
+    JobSubmission {
         job,
         graph,
         program,
         config: config.to_vec(),
-    };
+    }
+}
+
+/// Hands in the job of an application's program, once no failure makes it forgotten: else the next attempt would plan another. The job waits
+/// for its containers meanwhile; the first of them waits for the manifest.
+async fn hand_in(
+    submission: JobSubmission,
+    manifest: &Manifest,
+    records: &JobRecords,
+    cluster: &ClusterHandle,
+) {
+    manifest.note(submission.job, &submission.graph);
+    records.write_or_warn(&submission).await;
     let handed_in = async {
         cluster.submit(submission).await?;
         cluster.no_more_jobs().await
@@ -396,8 +470,6 @@ enum Over {
     Attempt(YarnDriverError),
     Terminated,
     Door(Result<String, tokio::task::JoinError>),
-    /// Why the program has no jobs.
-    NoPlan(String),
 }
 
 /// An error with its causes, in one line.

@@ -42,6 +42,14 @@ impl Leftover {
             .collect()
     }
 
+    /// Whose it is, if it is one job's.
+    pub(crate) const fn job(&self) -> Option<JobId> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Part { job, .. } => Some(*job),
+        }
+    }
+
     fn directory(&self) -> &str {
         match self {
             Self::Whole(directory) | Self::Part { directory, .. } => directory,

@@ -5,6 +5,7 @@
     reason = "what is wrong in a test ends it; its helpers are part of it"
 )]
 
+mod attempts;
 mod containers;
 mod doors;
 mod endings;

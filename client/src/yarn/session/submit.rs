@@ -206,7 +206,7 @@ impl Watch<'_> {
                         format!("session {} does not know the job any more", self.session.id),
                     )
                     .because(error)
-                    .hint("if its ApplicationMaster was replaced, the new one began without jobs: submit the job again"));
+                    .hint("it ended long ago, or it was cancelled; if neither, the record of the job was lost with an ApplicationMaster: submit it again"));
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the JobManager does not answer");
