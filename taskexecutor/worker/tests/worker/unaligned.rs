@@ -250,6 +250,7 @@ async fn a_slow_task_is_part_of_a_checkpoint<T: Record>(
     .dataflow();
     let mut c = Host::start(&flow);
     let restore = TaskRestore {
+        finished: false,
         checkpoint: CheckpointId(1),
         directory,
         operators: snapshot.operators,
