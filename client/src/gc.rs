@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use spindle_hadoop::fs::{FileStatus, FileSystem, FsError, FsPath};
 use spindle_hadoop::yarn::ApplicationId;
+use spindle_storage::METADATA_FILE;
 
-use manifest::{MANIFEST, Manifest, Target};
+use manifest::{JobCheckpoints, MANIFEST, Manifest, Target};
 pub(crate) use plan::{Ages, Life};
 use plan::{Observed, Staging};
 
@@ -77,6 +78,15 @@ pub(crate) async fn sweep(
     };
     for traces in plan.applications {
         let mut clean = true;
+        for of in &traces.checkpoints {
+            match manifest::checkpoints(of, fs, &known.base) {
+                Ok(directory) => clean &= sweeper.checkpoints(&directory, &traces.reason).await,
+                Err(why) => (sweeper.tell)(Done::Kept {
+                    path: of.path.clone(),
+                    reason: format!("it is not Spindle's to remove: {why}"),
+                }),
+            }
+        }
         for effect in &traces.effects {
             match manifest::target(effect, fs, &known.base) {
                 Ok(target) => clean &= sweeper.effect(&target, &traces.reason).await,
@@ -119,7 +129,8 @@ async fn remove_if_empty(fs: &FileSystem, directory: &FsPath, tell: &mut dyn FnM
 /// Removes the traces of one application that is over, if somebody else has not: what its jobs made, then its staging directory.
 ///
 /// # Errors
-/// When the staging directory cannot be removed. It stays, for the next sweep, where something else could not be.
+/// When the staging directory cannot be removed. It stays, for the next sweep, where something else could not be, or where there is a
+/// checkpoint that somebody may want to begin with.
 pub(crate) async fn clear(fs: &FileSystem, staging: &FsPath) -> Result<(), FsError> {
     if !fs.exists(staging).await? {
         return Ok(());
@@ -130,6 +141,20 @@ pub(crate) async fn clear(fs: &FileSystem, staging: &FsPath) -> Result<(), FsErr
         tell: &mut |done| tracing::debug!(?done, "cleared"),
     };
     let manifest = read_manifest(fs, staging, true).await.unwrap_or_default();
+    for of in &manifest.checkpoints {
+        if newest(fs, of, staging).await.is_some() {
+            return Ok(());
+        }
+    }
+    for of in manifest.checkpoints.iter().filter(|of| !of.retained) {
+        if let Ok(directory) = manifest::checkpoints(of, fs, staging)
+            && !sweeper
+                .checkpoints(&directory, "its application is over")
+                .await
+        {
+            return Ok(());
+        }
+    }
     for effect in &manifest.effects {
         match manifest::target(effect, fs, staging) {
             Ok(part @ Target::Part { .. }) => {
@@ -170,13 +195,53 @@ async fn observe(fs: &FileSystem, known: &Known) -> Result<Observed, FsError> {
         }
     }))
     .await;
+    let mut newest_of = BTreeMap::new();
+    for staging in &stagings {
+        let checkpoints = staging.manifest.iter().flat_map(|one| &one.checkpoints);
+        match known.applications.get(&staging.application) {
+            Some(Life::Alive | Life::Session | Life::Foreign) => {}
+            Some(Life::Over) | None => {
+                for of in checkpoints {
+                    let found = newest(fs, of, &known.base).await;
+                    newest_of.extend(found.map(|newest| (of.path.clone(), newest)));
+                }
+            }
+        }
+    }
     Ok(Observed {
+        newest: newest_of,
         now_ms: known.now_ms,
         applications: known.applications.clone(),
         stagings,
         cache,
         resource_managers: known.resource_managers.clone(),
     })
+}
+
+/// The newest complete checkpoint of a job; where that cannot be told, the directory, for there may be one.
+async fn newest(fs: &FileSystem, of: &JobCheckpoints, base: &FsPath) -> Option<String> {
+    let directory = manifest::checkpoints(of, fs, base).ok()?;
+    let Ok(entries) = list(fs, &directory).await else {
+        return Some(directory.to_string());
+    };
+    let mut numbered: Vec<(u64, FsPath)> = entries
+        .into_iter()
+        .filter_map(|entry| Some((checkpoint_number(&entry)?, entry.path)))
+        .collect();
+    numbered.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+    for (_, path) in numbered {
+        let metadata = path.join(METADATA_FILE).ok()?;
+        if !matches!(fs.exists(&metadata).await, Ok(false)) {
+            return Some(path.to_string());
+        }
+    }
+    None
+}
+
+/// The number of a directory called `chk-<n>`.
+fn checkpoint_number(entry: &FileStatus) -> Option<u64> {
+    let number = entry.path.name()?.strip_prefix("chk-")?.parse().ok()?;
+    entry.is_dir.then_some(number)
 }
 
 async fn list(fs: &FileSystem, path: &FsPath) -> Result<Vec<FileStatus>, FsError> {
@@ -240,6 +305,29 @@ impl Sweeper<'_> {
         }
     }
 
+    /// Removes a job's checkpoints, and its directory if nothing else is in it. Whether they are gone.
+    async fn checkpoints(&mut self, directory: &FsPath, reason: &str) -> bool {
+        let entries = match list(self.fs, directory).await {
+            Ok(entries) => entries,
+            Err(error) => {
+                (self.tell)(Done::Failed {
+                    path: directory.to_string(),
+                    cause: crate::error::report(&error),
+                });
+                return false;
+            }
+        };
+        let mut others = false;
+        for entry in entries {
+            if checkpoint_number(&entry).is_none() {
+                others = true;
+            } else if !self.tree(&entry.path, reason).await {
+                return false;
+            }
+        }
+        others || self.remove(directory, false, reason, 0).await
+    }
+
     async fn tree(&mut self, path: &FsPath, reason: &str) -> bool {
         let bytes = match self.fs.list(path).await {
             Ok(entries) => entries.iter().map(|entry| entry.len).sum(),
@@ -275,133 +363,4 @@ impl Sweeper<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use spindle_hadoop::conf::Configuration;
-
-    use super::*;
-
-    const JOB: &str = "0123456789abcdef0123456789abcdef";
-    const OTHER: &str = "fedcba9876543210fedcba9876543210";
-
-    fn put(root: &Path, path: &str, text: &str) {
-        let path = root.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
-
-    async fn run(root: &Path, applications: &[(&str, Life)], dry_run: bool) -> Vec<Done> {
-        let fs = FileSystem::new(&Configuration::new(), "ann").unwrap();
-        let known = Known {
-            base: FsPath::file(root.join("home/.spindle").to_str().unwrap()).unwrap(),
-            applications: applications
-                .iter()
-                .map(|(id, life)| (id.parse().unwrap(), *life))
-                .collect(),
-            resource_managers: Vec::new(),
-            // Everything is older than it can be.
-            now_ms: u64::MAX,
-            ages: Ages {
-                unfinished: Duration::from_secs(3_600),
-                cached: Duration::from_secs(7 * 86_400),
-            },
-            dry_run,
-        };
-        let mut done = Vec::new();
-        sweep(&fs, known, &mut |one| done.push(one)).await.unwrap();
-        done
-    }
-
-    const DEAD: &str = "application_1_0001";
-    const ALIVE: &str = "application_1_0002";
-    const LIVES: [(&str, Life); 2] = [(DEAD, Life::Over), (ALIVE, Life::Alive)];
-
-    fn lay_out(root: &Path) {
-        let staging = format!("file://{}/out/.spindle-staging", root.display());
-        let user = format!("file://{}/out", root.display());
-        let lines = format!(
-            "{{\"path\":\"{staging}\",\"job\":\"{JOB}\"}}\n{{\"path\":\"{user}\",\"job\":\"{JOB}\"}}\n"
-        );
-        put(root, &format!("home/.spindle/{DEAD}/manifest"), &lines);
-        put(root, &format!("home/.spindle/{DEAD}/secret"), "s");
-        put(root, &format!("home/.spindle/{ALIVE}/secret"), "s");
-        put(
-            root,
-            &format!("home/.spindle/cache/{}", "ab".repeat(32)),
-            "x",
-        );
-        put(root, "home/.spindle/cache/abc.tmp-1", "x");
-        put(root, "home/.spindle/mine", "x");
-        put(root, &format!("out/.spindle-staging/{JOB}/0-0/part"), "x");
-        put(root, &format!("out/.spindle-staging/{OTHER}/0-0/part"), "x");
-        put(root, "out/part-00000", "x");
-    }
-
-    #[tokio::test]
-    async fn only_the_dead_applications_traces_go() {
-        let root = tempfile::tempdir().unwrap();
-        let root = root.path();
-        lay_out(root);
-        let done = run(root, &LIVES, false).await;
-        let there = |path: &str| root.join(path).exists();
-        assert!(!there(&format!("home/.spindle/{DEAD}")), "{done:?}");
-        assert!(!there(&format!("out/.spindle-staging/{JOB}")));
-        assert!(!there("home/.spindle/cache/abc.tmp-1"));
-        assert!(there(&format!("out/.spindle-staging/{OTHER}/0-0/part")));
-        assert!(there(&format!("home/.spindle/{ALIVE}/secret")));
-        assert!(there(&format!("home/.spindle/cache/{}", "ab".repeat(32))));
-        assert!(there("home/.spindle/mine"));
-        assert!(there("out/part-00000"), "a user's data");
-    }
-
-    #[tokio::test]
-    async fn a_staging_directory_goes_with_its_last_job() {
-        let root = tempfile::tempdir().unwrap();
-        let root = root.path();
-        lay_out(root);
-        std::fs::remove_dir_all(root.join("out/.spindle-staging").join(OTHER)).unwrap();
-        run(root, &LIVES, false).await;
-        assert!(!root.join("out/.spindle-staging").exists());
-        assert!(root.join("out/part-00000").exists());
-    }
-
-    #[tokio::test]
-    async fn a_dry_run_tells_the_same_and_removes_nothing() {
-        let root = tempfile::tempdir().unwrap();
-        let root = root.path();
-        lay_out(root);
-        let would = run(root, &LIVES, true).await;
-        assert!(root.join("home/.spindle").join(DEAD).exists());
-        assert_eq!(would, run(root, &LIVES, false).await);
-        let again = run(root, &LIVES, false).await;
-        let removed = |done: &[Done]| {
-            let is_removed = |one: &&Done| matches!(one, Done::Removed { .. });
-            done.iter().filter(is_removed).count()
-        };
-        assert_eq!((removed(&would), removed(&again)), (3, 0), "{would:?}");
-    }
-
-    #[tokio::test]
-    async fn clearing_one_application_takes_its_jobs_part_and_no_more() {
-        let root = tempfile::tempdir().unwrap();
-        let root = root.path();
-        lay_out(root);
-        let fs = FileSystem::new(&Configuration::new(), "ann").unwrap();
-        let staging = root.join("home/.spindle").join(DEAD);
-        let path = FsPath::file(staging.to_str().unwrap()).unwrap();
-        clear(&fs, &path).await.unwrap();
-        clear(&fs, &path).await.unwrap();
-        let there = |path: &str| root.join(path).exists();
-        assert!(!staging.exists());
-        assert!(!there(&format!("out/.spindle-staging/{JOB}")));
-        assert!(there(&format!("out/.spindle-staging/{OTHER}/0-0/part")));
-        assert!(there("out/part-00000"), "a user's data");
-    }
-
-    #[tokio::test]
-    async fn without_a_directory_there_is_nothing_to_do() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(run(root.path(), &[], false).await, []);
-    }
-}
+mod tests;

@@ -2,10 +2,13 @@
 //!
 //! `<staging>/manifest` has JSON objects, one a line. `{"path": uri, "job": id}` is a directory in which output waits to be
 //! committed; without a job the whole directory is the application's. `{"artifact": uri}` is a file in the cache that its
-//! containers need, `{"resource_managers": ["host:port"]}` is the cluster that can tell whether it is over. Other lines are
-//! for other versions.
+//! containers need, `{"resource_managers": ["host:port"]}` is the cluster that can tell whether it is over.
+//! `{"checkpoints": uri, "job": id, "retained": bool}` is the directory of a job's checkpoints, and whether its newest ones outlive a job that
+//! has not finished; `{"begins_with": uri}` is the snapshot that a job began with. Other lines are for other versions.
 
 use serde::{Deserialize, Serialize};
+use spindle_common::config::{CheckpointRetention, Config};
+use spindle_common::id::JobId;
 use spindle_common::job_graph::JobSubmission;
 use spindle_hadoop::fs::{FileSystem, FsPath};
 
@@ -24,6 +27,16 @@ pub(crate) struct SideEffect {
     pub(crate) job: Option<String>,
 }
 
+/// Where a job puts its checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct JobCheckpoints {
+    /// The job's own directory, as a URI.
+    pub(crate) path: String,
+    pub(crate) job: String,
+    /// Whether the newest stay when the job has not finished.
+    pub(crate) retained: bool,
+}
+
 /// What an application said that it makes and needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Manifest {
@@ -33,6 +46,9 @@ pub(crate) struct Manifest {
     pub(crate) artifacts: Vec<String>,
     /// What it may leave behind.
     pub(crate) effects: Vec<SideEffect>,
+    pub(crate) checkpoints: Vec<JobCheckpoints>,
+    /// The snapshots that its jobs began with, as URIs.
+    pub(crate) begins_with: Vec<String>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -45,6 +61,12 @@ struct Line {
     artifact: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     resource_managers: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checkpoints: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retained: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    begins_with: Option<String>,
 }
 
 impl Manifest {
@@ -66,7 +88,30 @@ impl Manifest {
                     job: Some(job.clone()),
                 })
                 .collect(),
+            checkpoints: Vec::new(),
+            begins_with: Vec::new(),
         }
+    }
+
+    /// With where its job takes checkpoints, below `directory`, and what it begins with.
+    pub(crate) fn with_snapshots(
+        mut self,
+        job: JobId,
+        directory: &FsPath,
+        config: &Config,
+    ) -> Self {
+        let retained = match config.checkpoints().retention {
+            CheckpointRetention::None => false,
+            CheckpointRetention::Retain | CheckpointRetention::DeleteOnCancellation => true,
+        };
+        self.checkpoints.push(JobCheckpoints {
+            path: format!("{}/{job}", directory.to_string().trim_end_matches('/')),
+            job: job.to_string(),
+            retained,
+        });
+        let recovery = config.savepoints().recovery;
+        self.begins_with.extend(recovery.map(|from| from.path));
+        self
     }
 
     pub(crate) fn encode(&self) -> String {
@@ -83,8 +128,20 @@ impl Manifest {
             artifact: Some(artifact.clone()),
             ..Line::default()
         });
+        let checkpoints = self.checkpoints.iter().map(|of| Line {
+            checkpoints: Some(of.path.clone()),
+            job: Some(of.job.clone()),
+            retained: Some(of.retained),
+            ..Line::default()
+        });
+        let begins_with = self.begins_with.iter().map(|path| Line {
+            begins_with: Some(path.clone()),
+            ..Line::default()
+        });
         std::iter::once(cluster)
             .chain(effects)
+            .chain(checkpoints)
+            .chain(begins_with)
             .chain(artifacts)
             .map(|line| serde_json::to_string(&line).expect("a line is plain data") + "\n")
             .collect()
@@ -102,7 +159,16 @@ impl Manifest {
                 .resource_managers
                 .extend(line.resource_managers.unwrap_or_default());
             manifest.artifacts.extend(line.artifact);
+            manifest.begins_with.extend(line.begins_with);
             let job = line.job;
+            if let (Some(path), Some(job)) = (line.checkpoints, &job) {
+                manifest.checkpoints.push(JobCheckpoints {
+                    path,
+                    job: job.clone(),
+                    // What is not said to go stays.
+                    retained: line.retained.unwrap_or(true),
+                });
+            }
             let effect = line.path.map(|path| SideEffect { path, job });
             manifest.effects.extend(effect);
         }
@@ -127,7 +193,39 @@ pub(crate) fn target(
     fs: &FileSystem,
     base: &FsPath,
 ) -> Result<Target, String> {
-    let text = &effect.path;
+    let path = plain(&effect.path, fs, base)?;
+    let name = path.name().unwrap_or_default();
+    if !STAGING_NAMES.contains(&name) {
+        return Err(format!(
+            "only directories named {} are removed",
+            STAGING_NAMES.join(", ")
+        ));
+    }
+    match &effect.job {
+        None => Ok(Target::Whole(path)),
+        Some(job) if is_job_id(job) => Ok(Target::Part {
+            part: path.join(job).map_err(|error| error.to_string())?,
+            directory: path,
+        }),
+        Some(job) => Err(format!("`{job}` is no job id")),
+    }
+}
+
+/// The directory of a job's checkpoints, if it may be looked into at all: it bears the job's id, which nothing of a user's does.
+pub(crate) fn checkpoints(
+    of: &JobCheckpoints,
+    fs: &FileSystem,
+    base: &FsPath,
+) -> Result<FsPath, String> {
+    let path = plain(&of.path, fs, base)?;
+    if !is_job_id(&of.job) || path.name() != Some(of.job.as_str()) {
+        return Err("it does not bear the id of its job".to_owned());
+    }
+    Ok(path)
+}
+
+/// A path inside some directory, in HDFS as `base` is, that is what it looks like.
+fn plain(text: &str, fs: &FileSystem, base: &FsPath) -> Result<FsPath, String> {
     if !text.contains("://") {
         return Err("it is no full path".to_owned());
     }
@@ -142,24 +240,10 @@ pub(crate) fn target(
     if path.scheme() != base.scheme() {
         return Err(format!("it is not on {}://", base.scheme()));
     }
-    let name = path.name().unwrap_or_default();
-    if !STAGING_NAMES.contains(&name) {
-        return Err(format!(
-            "only directories named {} are removed",
-            STAGING_NAMES.join(", ")
-        ));
-    }
     if path.parent().is_none_or(|parent| parent.is_root()) {
         return Err("it lies directly below the root".to_owned());
     }
-    match &effect.job {
-        None => Ok(Target::Whole(path)),
-        Some(job) if is_job_id(job) => Ok(Target::Part {
-            part: path.join(job).map_err(|error| error.to_string())?,
-            directory: path,
-        }),
-        Some(job) => Err(format!("`{job}` is no job id")),
-    }
+    Ok(path)
 }
 
 fn is_job_id(text: &str) -> bool {
@@ -197,6 +281,12 @@ mod tests {
                 path: "hdfs://nn/out/.spindle-staging".to_owned(),
                 job: Some(JOB.to_owned()),
             }],
+            checkpoints: vec![JobCheckpoints {
+                path: format!("hdfs://nn/checkpoints/{JOB}"),
+                job: JOB.to_owned(),
+                retained: false,
+            }],
+            begins_with: vec!["hdfs://nn/sp/1".to_owned()],
         };
         assert_eq!(Manifest::decode(&manifest.encode()), manifest);
     }
@@ -264,6 +354,33 @@ mod tests {
         for job in ["", "..", "a", "../../user", upper.as_str(), &JOB[1..]] {
             let allowed = guarded("hdfs://nn:8020/out/.spindle-staging", Some(job));
             assert!(allowed.is_err(), "{job:?}: {allowed:?}");
+        }
+    }
+    #[test]
+    fn checkpoints_are_known_by_the_id_of_their_job() {
+        let conf = Configuration::from_pairs([("fs.defaultFS", "hdfs://nn:8020")]);
+        let fs = FileSystem::new(&conf, "ann").unwrap();
+        let base = fs.resolve("/user/ann/.spindle").unwrap();
+        let of = |path: &str, job: &str| {
+            let of = JobCheckpoints {
+                path: path.to_owned(),
+                job: job.to_owned(),
+                retained: false,
+            };
+            checkpoints(&of, &fs, &base).is_ok()
+        };
+        assert!(of(&format!("hdfs://nn:8020/cp/{JOB}"), JOB));
+        let upper = JOB.to_uppercase();
+        for (path, job) in [
+            (format!("hdfs://nn:8020/{JOB}"), JOB),
+            (format!("hdfs://nn:8020/cp/../{JOB}"), JOB),
+            (format!("/cp/{JOB}"), JOB),
+            (format!("file:///cp/{JOB}"), JOB),
+            ("hdfs://nn:8020/user/ann".to_owned(), "ann"),
+            ("hdfs://nn:8020/user/ann".to_owned(), JOB),
+            (format!("hdfs://nn:8020/cp/{upper}"), upper.as_str()),
+        ] {
+            assert!(!of(&path, job), "{path}");
         }
     }
 }

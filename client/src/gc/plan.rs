@@ -6,7 +6,7 @@ use std::time::Duration;
 use spindle_hadoop::fs::{FileStatus, FsPath};
 use spindle_hadoop::yarn::ApplicationId;
 
-use super::manifest::{Manifest, SideEffect};
+use super::manifest::{JobCheckpoints, Manifest, SideEffect};
 
 /// What the ResourceManager says of an application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub(crate) struct Observed {
     pub(crate) cache: Vec<FileStatus>,
     /// `host:port` of our ResourceManagers.
     pub(crate) resource_managers: Vec<String>,
+    /// Of directories of checkpoints of applications that are not known to live, by their URI: the newest complete one.
+    pub(crate) newest: BTreeMap<String, String>,
 }
 
 /// From which age on things are rubbish.
@@ -59,6 +61,8 @@ pub(crate) struct Traces {
     pub(crate) application: ApplicationId,
     pub(crate) reason: String,
     pub(crate) effects: Vec<SideEffect>,
+    /// Checkpoints that are not to outlive their jobs.
+    pub(crate) checkpoints: Vec<JobCheckpoints>,
     pub(crate) staging: FsPath,
 }
 
@@ -111,10 +115,53 @@ pub(crate) fn plan(seen: &Observed, ages: Ages) -> Plan {
         .flat_map(|manifest| &manifest.effects)
         .map(|effect| effect.path.trim_end_matches('/'))
         .collect();
+    let sessions = |life: &Life| *life == Life::Session;
+    let any_session = seen.applications.values().any(sessions);
+    let begun_with: Vec<&str> = told
+        .iter()
+        .flat_map(|manifest| &manifest.begins_with)
+        .map(String::as_str)
+        .collect();
     for (staging, reason) in dead {
         let mut effects = Vec::new();
         let mut shared = false;
+        // What a job can still begin with: what it has prepared is part of that.
+        let mut promised = BTreeSet::new();
+        let mut checkpoints = Vec::new();
+        for of in staging.manifest.iter().flat_map(|one| &one.checkpoints) {
+            let used = any_session
+                || !all_told
+                || begun_with.iter().any(|path| path.starts_with(&of.path));
+            match seen.newest.get(&of.path) {
+                Some(newest) if of.retained || used => {
+                    promised.insert(of.job.as_str());
+                    shared = true;
+                    plan.kept.push(Kept {
+                        path: newest.clone(),
+                        reason: if of.retained {
+                            "it is the newest checkpoint of a job that has not finished, and its retention keeps it; `spindle run -s` begins with it, and when it is removed gc removes the rest"
+                        } else {
+                            "a running application may have begun with it"
+                        }
+                        .to_owned(),
+                    });
+                }
+                Some(_) | None if of.retained => {}
+                Some(_) | None => checkpoints.push(of.clone()),
+            }
+        }
         for effect in staging.manifest.iter().flat_map(|one| &one.effects) {
+            if effect
+                .job
+                .as_deref()
+                .is_some_and(|job| promised.contains(job))
+            {
+                plan.kept.push(Kept {
+                    path: effect.path.clone(),
+                    reason: "a checkpoint that is kept has prepared output there".to_owned(),
+                });
+                continue;
+            }
             // A job's part is its own; a whole directory may be another application's too.
             let path = effect.path.trim_end_matches('/');
             if effect.job.is_some() || (all_told && !in_use.contains(path)) {
@@ -130,13 +177,14 @@ pub(crate) fn plan(seen: &Observed, ages: Ages) -> Plan {
         if shared {
             plan.kept.push(Kept {
                 path: staging.path.to_string(),
-                reason: "it tells of output that cannot be removed yet".to_owned(),
+                reason: "it tells of what cannot be removed yet".to_owned(),
             });
         } else {
             plan.applications.push(Traces {
                 application: staging.application,
                 reason,
                 effects,
+                checkpoints,
                 staging: staging.path.clone(),
             });
         }
@@ -279,6 +327,18 @@ mod tests {
                 path: path.to_owned(),
                 job: job.map(str::to_owned),
             }],
+            ..Manifest::default()
+        }
+    }
+
+    fn checkpointed(retained: bool) -> Manifest {
+        Manifest {
+            checkpoints: vec![JobCheckpoints {
+                path: format!("hdfs://nn/cp/{JOB}"),
+                job: JOB.to_owned(),
+                retained,
+            }],
+            ..writes("hdfs://nn/o/.spindle-staging", Some(JOB))
         }
     }
 
@@ -292,6 +352,7 @@ mod tests {
             stagings,
             cache: Vec::new(),
             resource_managers: vec!["rm:1".to_owned()],
+            newest: BTreeMap::new(),
         }
     }
 
@@ -359,6 +420,38 @@ mod tests {
         assert!(gone(&plan(&seen(&lives, vec![dead(None)]), AGES)).is_empty());
         let lives = [(1, Life::Over), (2, Life::Foreign)];
         assert_eq!(gone(&plan(&seen(&lives, vec![dead(None)]), AGES)), [1]);
+    }
+
+    #[test]
+    fn a_checkpoint_that_outlives_its_job_stays_with_the_output_that_it_promises() {
+        let path = format!("hdfs://nn/cp/{JOB}");
+        let of = |retained, newest: bool, living: Option<Manifest>| {
+            let mut stagings = vec![staging(1, 0, Some(checkpointed(retained)))];
+            stagings.extend(living.map(|living| staging(2, 0, Some(living))));
+            let lives = [(1, Life::Over), (2, Life::Alive)];
+            let lives = &lives[..stagings.len()];
+            let mut seen = seen(lives, stagings);
+            if newest {
+                seen.newest.insert(path.clone(), format!("{path}/chk-7"));
+            }
+            plan(&seen, AGES)
+        };
+        let kept = of(true, true, None);
+        assert!(gone(&kept).is_empty());
+        assert!(kept.kept[0].path.ends_with("chk-7"), "{kept:?}");
+        // Nobody can begin with it any more.
+        let without = of(true, false, None);
+        assert_eq!(gone(&without), [1]);
+        assert_eq!(without.applications[0].effects.len(), 1);
+        assert!(without.applications[0].checkpoints.is_empty());
+        for newest in [true, false] {
+            let removed = of(false, newest, None);
+            assert_eq!(removed.applications[0].checkpoints.len(), 1);
+        }
+        let mut living = writes("hdfs://nn/p/.spindle-staging", Some(JOB));
+        assert_eq!(gone(&of(false, true, Some(living.clone()))), [1]);
+        living.begins_with = vec![format!("{path}/chk-7")];
+        assert!(gone(&of(false, true, Some(living))).is_empty());
     }
 
     #[test]

@@ -98,10 +98,8 @@ pub(crate) async fn submit(
     let id = limits.application;
     let secret = Secret::generate()
         .map_err(|cause| CliError::usage("cannot draw a secret").because(cause))?;
-    let staging = cluster
-        .base(settings)?
-        .join(&id.to_string())
-        .map_err(staging_failed)?;
+    let base = cluster.base(settings)?;
+    let staging = base.join(&id.to_string()).map_err(staging_failed)?;
     cluster
         .fs
         .mkdirs(&staging, 0o700)
@@ -166,12 +164,19 @@ pub(crate) async fn submit(
     let artifacts = uploaded.artifacts.iter().map(|file| file.uri.clone());
     let managers = cluster.resource_managers();
     let manifest = match purpose {
-        Purpose::Job(submission) => Manifest::of_job(submission, artifacts, managers),
+        Purpose::Job(submission) => {
+            let checkpoints = checkpoints(cluster, settings, &base).map_err(staging_failed)?;
+            Manifest::of_job(submission, artifacts, managers).with_snapshots(
+                submission.job,
+                &checkpoints,
+                &settings.config,
+            )
+        }
         // What their jobs make the ApplicationMaster adds.
         Purpose::Program(_) | Purpose::Session => Manifest {
             resource_managers: managers,
             artifacts: artifacts.collect(),
-            effects: Vec::new(),
+            ..Manifest::default()
         },
     }
     .encode();
@@ -225,6 +230,14 @@ async fn close(manifest: FileWriter) {
     if let Err(error) = manifest.close().await {
         // As with the secret: the directory may be gone.
         tracing::debug!(%error, "the manifest was not closed");
+    }
+}
+
+/// Where the ApplicationMaster will put the directories of its jobs' checkpoints: beside staging directories, if nothing else is said.
+fn checkpoints(cluster: &Cluster, settings: &Settings, base: &FsPath) -> Result<FsPath, FsError> {
+    match settings.config.checkpoints().directory {
+        Some(directory) => cluster.fs.resolve(&directory),
+        None => base.join("checkpoints"),
     }
 }
 
