@@ -71,6 +71,7 @@ class Job:
     """A ticker, with eyes on what it puts out."""
 
     def __init__(self, options, *where):
+        self.keys = 10_000 * options.parallelism
         self.watch = tempfile.mkdtemp(prefix="spindle-bench-watch-")
         self.parallelism = options.parallelism
         settings = {
@@ -82,7 +83,7 @@ class Job:
         command = [f"{BINARIES}/spindle", "run", "--output", "json", "-p", str(options.parallelism), *where]
         for key, value in settings.items():
             command += ["-D", f"{key}={value}"]
-        command += [f"{BINARIES}/ticker", "--watch", self.watch, "--keys", str(10_000 * options.parallelism)]
+        command += [f"{BINARIES}/ticker", "--watch", self.watch, "--keys", str(self.keys)]
         self.client = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         self.events = []
         threading.Thread(target=self.listen, daemon=True).start()
@@ -113,16 +114,26 @@ class Job:
         """Until all subtasks have put something out in later attempts."""
         return until("records", lambda: sum(a > attempt for a in self.attempts().values()) == self.parallelism, 0.001)
 
+    def line(self, subtask, attempt, which):
+        """A number and the count of its key, as the first (0) or last (-1) line says."""
+        with open(f"{self.watch}/{subtask}-{attempt}") as f:
+            return tuple(map(int, f.read().rsplit("\n", 1)[0].split("\n")[which].split()))
+
     def disturbed(self, pid):
         """Seconds from the kill of a process to the first record, and what else there is to tell."""
         time.sleep(CALM)
-        before = max(self.attempts().values())
+        latest = self.attempts()
+        before, reached = max(latest.values()), min(self.line(*one, -1)[0] for one in latest.items())
         at, begun = time.time(), time.monotonic()
         os.kill(pid, signal.SIGKILL)
         until("a record after the kill", lambda: max(self.attempts().values()) > before, 0.001)
         first = time.monotonic() - begun
         self.until_all(before)
         every = time.monotonic() - begun
+        for subtask, attempt in self.attempts().items():
+            number, count = self.line(subtask, attempt, 0)
+            if count != number // self.keys + 1 or number < reached / 4:
+                sys.exit(f"bench recovery: it did not go on from its checkpoint: number {number} has count {count}, and {reached} was reached")
         states = lambda: [e for e in list(self.events) if e.get("event") == "job_state" and e["at_ms"] / 1000 > at]
         running = until("the news that it runs", lambda: [e for e in states() if e["state"] == "RUNNING"])
         seen, running = states()[0]["at_ms"] / 1000 - at, running[0]["at_ms"] / 1000 - at
