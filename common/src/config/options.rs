@@ -314,6 +314,10 @@ options! {
             kind: Kind::Duration, default: Some("30 s"), unit: "", flink: true,
             doc: "After how long a TaskManager that no job has a slot of is given back.",
         }
+        REDUNDANT_TASKMANAGERS: u32 = "slotmanager.redundant-taskmanager-num" {
+            kind: Kind::Int { min: 0, max: i32::MAX as i64 }, default: Some("0"), unit: "TaskManagers", flink: true,
+            doc: "How many TaskManagers more than their jobs need clusters have, as far as the limits allow, so that a job that loses one starts again without waiting for a container. None while there is no job.",
+        }
         MAX_SLOTS: Option<u32> = "slotmanager.number-of-slots.max" {
             kind: Kind::Int { min: 1, max: i32::MAX as i64 }, default: None, unit: "slots", flink: true,
             doc: "Slots that the cluster has at most. A job that needs more fails; one that has to wait for other jobs' slots waits. Without it there is no limit.",

@@ -142,6 +142,8 @@ pub struct JobManagerConfig {
 pub struct SessionConfig {
     /// After how long an idle TaskManager is given back.
     pub task_manager_timeout: Duration,
+    /// TaskManagers beyond those that jobs need.
+    pub redundant_task_managers: u32,
     /// Slots at most.
     pub max_slots: Option<u32>,
     /// Memory of all TaskManagers' containers together at most.
@@ -322,6 +324,7 @@ impl Config {
     pub fn session(&self) -> SessionConfig {
         SessionConfig {
             task_manager_timeout: self.get(&options::TASKMANAGER_TIMEOUT),
+            redundant_task_managers: self.get(&options::REDUNDANT_TASKMANAGERS),
             max_slots: self.get(&options::MAX_SLOTS),
             max_memory: self.get(&options::MAX_TOTAL_MEMORY),
             max_cpu: self.get(&options::MAX_TOTAL_CPU),

@@ -75,6 +75,8 @@ pub struct JobManagerConfig {
     pub client_linger: Duration,
     /// After how long a TaskManager without jobs is given back; not in per-job mode, which keeps them to its end.
     pub idle_timeout: Duration,
+    /// How many TaskManagers more there are to be than jobs need.
+    pub redundant_task_managers: u32,
     /// What the TaskManagers may be together.
     pub limits: ResourceLimits,
     /// Whether TaskManagers, and the slots in use, are spread over the nodes.
@@ -125,6 +127,7 @@ impl Default for JobManagerConfig {
             start_retry_interval: Duration::from_secs(3),
             client_linger: Duration::from_secs(3),
             idle_timeout: Duration::from_secs(30),
+            redundant_task_managers: 0,
             limits: ResourceLimits::default(),
             spread: false,
             job_store_capacity: 100,
@@ -160,6 +163,7 @@ impl JobManagerConfig {
             start_failure_rate: session.start_worker_max_failure_rate,
             start_retry_interval: session.start_worker_retry_interval,
             idle_timeout: session.task_manager_timeout,
+            redundant_task_managers: session.redundant_task_managers,
             limits: ResourceLimits {
                 slots: session.max_slots,
                 memory: session.max_memory,
@@ -260,6 +264,7 @@ mod tests {
             ("task.cancellation.timeout", "0"),
             ("resourcemanager.taskmanager-timeout", "5 s"),
             ("slotmanager.number-of-slots.max", "6"),
+            ("slotmanager.redundant-taskmanager-num", "2"),
             ("jobstore.expiration-time", "90"),
             ("taskmanager.load-balance.mode", "SLOTS"),
         ];
@@ -276,6 +281,7 @@ mod tests {
         assert_eq!(settings.idle_timeout, Duration::from_secs(5));
         assert_eq!(settings.limits.slots, Some(6));
         assert_eq!(settings.limits.memory, None);
+        assert_eq!(settings.redundant_task_managers, 2);
         assert!(settings.spread);
         assert_eq!(settings.job_store_expiration, Duration::from_secs(90));
     }

@@ -250,12 +250,13 @@ impl ResourceManager {
             return;
         }
         if self.config.releases_idle() {
-            for resource in self.slots.idle(now, self.config.idle_timeout) {
+            let spare = self.config.redundant_task_managers;
+            for resource in self.slots.idle(now, self.config.idle_timeout, spare) {
                 self.release(&resource, out);
             }
         }
         self.failures.forget_old(now);
-        let demands: Vec<SlotCounts> = missing.into_iter().map(|(_, slots)| slots).collect();
+        let demands = self.demands();
         let supply = self.supply(&demands);
         let limits = Limits::of(&self.config);
         let mut plan = plan::plan(&demands, &supply, &limits, self.config.spread);
@@ -347,10 +348,17 @@ impl ResourceManager {
         })
     }
 
-    /// What each job lacks, in the order of submission.
+    /// What each job lacks, in the order of submission, and last what is to be free beside them. Flink:
+    /// `FineGrainedSlotManager.checkTaskManagerTimeoutsAndRedundancy`.
     fn demands(&self) -> Vec<SlotCounts> {
         let missing = self.slots.missing().into_iter();
-        missing.map(|(_, slots)| slots).collect()
+        let redundant = match self.slots.jobs().next() {
+            Some(_) => self.config.redundant_task_managers,
+            None => 0,
+        };
+        let free = redundant.saturating_mul(self.config.slots_per_task_manager);
+        let free = (free > 0).then(|| SlotCounts::from([(None, free)]));
+        missing.map(|(_, slots)| slots).chain(free).collect()
     }
 
     fn supply(&self, demands: &[SlotCounts]) -> plan::Supply {

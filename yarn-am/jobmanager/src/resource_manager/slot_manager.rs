@@ -288,8 +288,9 @@ impl SlotManager {
         })
     }
 
-    /// Notes which TaskManagers no job has a slot of; answers those for which that has been so for the whole time-out.
-    pub(crate) fn idle(&mut self, now: MonoTime, timeout: Duration) -> Vec<ResourceId> {
+    /// Notes which TaskManagers no job has a slot of; answers those for which that has been so for the whole time-out. So many of the usual
+    /// size are spared as long as there are jobs, and none of them waits.
+    pub(crate) fn idle(&mut self, now: MonoTime, timeout: Duration, spare: u32) -> Vec<ResourceId> {
         let sizes = self.sizes();
         let wants = |entry: &JobEntry| !entry.admitted && entry.demand != SlotDemand::Hold;
         let missing = self.missing();
@@ -301,9 +302,18 @@ impl SlotManager {
             }
             None => self.jobs.values().any(wants),
         };
+        // Nothing is spared that may be in the way of what a job waits for.
+        let wanted = !missing.is_empty() || self.jobs.values().any(wants);
+        let mut spare = match self.jobs.is_empty() || wanted {
+            true => 0,
+            false => spare,
+        };
         let mut idle = Vec::new();
         for (resource, manager) in &mut self.task_managers {
             if manager.load() > 0 || waited_for(manager) {
+                manager.idle_since = None;
+            } else if spare > 0 && manager.asked == sizes.container {
+                spare -= 1;
                 manager.idle_since = None;
             } else if *manager.idle_since.get_or_insert(now) + timeout <= now {
                 idle.push(resource.clone());

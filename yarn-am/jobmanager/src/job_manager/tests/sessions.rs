@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use spindle_common::config::RestartConfig;
+
 use super::script::check;
 use crate::config::{ClusterMode, JobManagerConfig, ResourceLimits};
 
@@ -443,5 +445,48 @@ story!(
     "
     submit 1 1
     shutdown the application's lifetime is over
+    "
+);
+
+story!(
+    a_redundant_task_manager_takes_over_and_is_replaced_and_goes_with_the_last_job,
+    JobManagerConfig {
+        redundant_task_managers: 1,
+        idle_timeout: Duration::from_secs(5),
+        restart: RestartConfig::FixedDelay {
+            attempts: 3,
+            delay: Duration::from_millis(100),
+        },
+        ..session()
+    },
+    "
+    nodes 3
+    submit 1 1
+    grant c1@n1 c2@n2
+    register c1
+    offer c1 1
+    register c2
+    quietly
+    all Initializing
+    all Running
+    loudly
+    wait 20000
+    disconnect c1
+    completed c1 killed by signal 9
+    wait 3000
+    offer c2 2
+    quietly
+    all Initializing
+    all Running
+    loudly
+    grant c3@n3
+    register c3
+    wait 20000
+    canceljob 1 by a user
+    quietly
+    all Canceled
+    loudly
+    wait 4999
+    wait 5001
     "
 );

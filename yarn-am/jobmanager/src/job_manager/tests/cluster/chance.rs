@@ -161,9 +161,11 @@ pub(super) fn config() -> impl Strategy<Value = JobManagerConfig> {
         ..ResourceLimits::default()
     });
     let of_session = (limits, 500_u64..20_000, 1_u32..4, 0.0_f64..6.0);
-    let slots = (1_u32..4, any::<bool>(), checkpoint_config());
+    let redundant = prop_oneof![2 => Just(0_u32), 1 => 1_u32..3];
+    let slots = (1_u32..4, any::<bool>(), redundant, checkpoint_config());
     (mode, slots, 0_u32..4, 0_u64..3000, of_session).prop_map(
-        |(mode, (slots, spread, checkpoints), attempts, delay, (limits, idle, capacity, rate))| {
+        |(mode, slots, attempts, delay, (limits, idle, capacity, rate))| {
+            let (slots, spread, redundant, checkpoints) = slots;
             JobManagerConfig {
                 mode,
                 spread,
@@ -173,6 +175,7 @@ pub(super) fn config() -> impl Strategy<Value = JobManagerConfig> {
                     delay: Duration::from_millis(delay),
                 },
                 checkpoints,
+                redundant_task_managers: redundant,
                 limits,
                 idle_timeout: Duration::from_millis(idle),
                 job_store_capacity: capacity,

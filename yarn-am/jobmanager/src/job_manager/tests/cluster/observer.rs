@@ -47,6 +47,7 @@ pub(super) struct Observer {
     /// Those granted, with the size that was asked.
     sizes: BTreeMap<ResourceId, ResourceProfile>,
     idle_timeout: Duration,
+    redundant_task_managers: u32,
     pub(super) terminated: Option<FinalStatus>,
     /// Those that were handed in; their ids ascend in the order of submission.
     jobs: BTreeMap<JobId, Job>,
@@ -73,6 +74,7 @@ impl Observer {
             asks: Vec::new(),
             sizes: BTreeMap::new(),
             idle_timeout: config.idle_timeout,
+            redundant_task_managers: config.redundant_task_managers,
             terminated: None,
             jobs: BTreeMap::new(),
             about: None,
@@ -240,6 +242,20 @@ impl Observer {
         alive.map(|job| total(&job.slots)).sum()
     }
 
+    /// TaskManagers that are to be there beyond the need.
+    fn redundant(&self) -> u32 {
+        match self.wanted() {
+            0 => 0,
+            _ => self.redundant_task_managers,
+        }
+    }
+
+    /// Slots that are to be there and are leased to nobody.
+    fn lacking(&self) -> u32 {
+        let lacking = self.wanted().saturating_sub(self.leases.len() as u32);
+        lacking + self.redundant() * self.slots_per_task_manager
+    }
+
     /// Whether every slot is an equal part, so that any container serves any slot.
     fn all_are_equal_parts(&self) -> bool {
         let mut profiles = self.jobs.values().flat_map(|job| job.slots.keys());
@@ -313,9 +329,9 @@ impl Observer {
             }
             Effect::Resource(ResourceEffect::Launch { resource, .. }) => {
                 let starting = self.launched.len() - self.registered.len();
-                let lacking = (self.wanted() as usize).saturating_sub(self.leases.len());
+                let lacking = self.lacking();
                 assert!(
-                    self.may_be_needed(starting as u32, lacking as u32),
+                    self.may_be_needed(starting as u32, lacking),
                     "{resource} is launched beside {starting} for {lacking} slots"
                 );
                 assert!(self.launched.insert(resource.clone()), "launched twice");
@@ -464,7 +480,7 @@ impl Observer {
                 assert_eq!(decided.count(), 1, "{container:?} is launched or released");
             }
         }
-        let lacking = self.wanted().saturating_sub(self.leases.len() as u32);
+        let lacking = self.lacking();
         let coming = view.containers_pending + view.containers_starting;
         let pending = view.containers_pending;
         assert!(
@@ -523,6 +539,12 @@ impl Observer {
         let waits = view.jobs.values().any(|job| job.waiting_for.is_some());
         let managers = view.task_managers.iter();
         let idle = managers.filter(|(_, m)| !waits && m.free_slots == m.slots);
+        let (mut spared, usual) = (self.redundant(), self.limits.sizes.container);
+        let idle = idle.filter(|(resource, _)| {
+            let spare = spared > 0 && self.sizes[*resource] == usual;
+            spared -= u32::from(spare);
+            !spare
+        });
         let since = |(resource, _): (&ResourceId, _)| {
             let since = self.idle_since.get(resource).copied().unwrap_or(now);
             (resource.clone(), since)
