@@ -64,3 +64,28 @@ need_rust() {
     export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$CACHE/target}"
     TARGET="$CARGO_TARGET_DIR/release"
 }
+
+# Sets and exports what has RocksDB linked into the crates that want it, and not built: ten minutes and more of C++, which every clone and every
+# profile then shares. What is linked is an archive: programs need no RocksDB where they run. After need_rust, in the repository.
+need_rocksdb() {
+    local version directory build
+    version="$(sed -n '/^name = "librocksdb-sys"$/{n;s/^version = "\(.*\)"$/\1/p}' Cargo.lock)"
+    [ -n "$version" ] || die "Cargo.lock has no librocksdb-sys"
+    have c++ || apt_install "a C++ compiler" build-essential
+    # Its header is read at each build of the crate, also where the library is there.
+    [ -n "${LIBCLANG_PATH:-}" ] || ls /usr/lib/*/libclang*.so* /usr/lib/llvm-*/lib/libclang.so* /usr/lib*/libclang.so* >/dev/null 2>&1 ||
+        apt_install "libclang" libclang-dev
+    directory="$CACHE/rocksdb/$version-$(uname -m)"
+    if [ ! -s "$directory/librocksdb.a" ]; then
+        say "building RocksDB, once: this takes ten minutes and more"
+        build="$CACHE/rocksdb/build-$$"
+        env -u ROCKSDB_LIB_DIR -u ROCKSDB_STATIC CARGO_PROFILE_RELEASE_OPT_LEVEL=2 \
+            cargo build --quiet --release -p spindle-state-rocksdb --target-dir "$build" ||
+            { rm -rf "$build"; die "RocksDB cannot be built"; }
+        mkdir -p "$directory"
+        cp "$build"/release/build/librocksdb-sys-*/out/librocksdb.a "$directory/librocksdb.a.$$"
+        mv "$directory/librocksdb.a.$$" "$directory/librocksdb.a"
+        rm -rf "$build"
+    fi
+    export ROCKSDB_LIB_DIR="$directory" ROCKSDB_STATIC=1
+}

@@ -37,5 +37,5 @@ pub use parts::{
 pub use raw::{Origin, RawConfig, RawValue};
 pub use value::{
     CheckpointRetention, CheckpointingMode, ClaimMode, ExecutionTarget, LoadBalanceMode,
-    OptionValue, PortRange, RestartStrategyType,
+    OptionValue, PortRange, RestartStrategyType, StateBackendType,
 };

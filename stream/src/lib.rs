@@ -22,6 +22,7 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod async_io;
+mod backend;
 mod builtin;
 mod connected;
 pub mod connector;

@@ -28,6 +28,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::backend;
 use crate::context::IoContext;
 
 /// The one job of an embedded cluster.
@@ -398,7 +399,8 @@ impl EmbeddedTaskExecutor {
         let config = WorkerConfig::new(job, HOST.to_owned(), self.secret.clone())
             .with_settings(settings)
             .map_err(|error| error.to_string())?
-            .with_storage(self.storage.clone());
+            .with_storage(self.storage.clone())
+            .with_backend(backend::of_job(settings)?);
         let (worker, reports) = Worker::start(self.dataflow.clone(), config, runtime)
             .map_err(|error| error.to_string())?;
         Ok(RunningWorker {

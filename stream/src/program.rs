@@ -17,6 +17,7 @@ use spindle_common::program::{
 use spindle_dataflow::task::Dataflow;
 use spindle_hadoop::conf::Configuration;
 
+use crate::backend;
 use crate::context::{IoContext, PlanError};
 use crate::embedded;
 use crate::environment::StreamEnvironment;
@@ -105,6 +106,7 @@ pub(crate) fn describe_job(
     describe: impl FnOnce(&mut StreamEnvironment) -> Result<()>,
 ) -> Result<Dataflow, NoDataflow> {
     let config = Config::from_pairs(config).map_err(|error| NoDataflow::usage(report(&error)))?;
+    backend::check(&config).map_err(NoDataflow::usage)?;
     let mut env = StreamEnvironment::new(config.get(&options::PARALLELISM), io);
     env.set_max_parallelism(config.get(&options::MAX_PARALLELISM));
     if !config.get(&options::OPERATOR_CHAINING) {
@@ -185,6 +187,14 @@ fn worker(name: &str, describe: impl FnOnce(&mut StreamEnvironment) -> Result<()
             "the program describes no job in its worker: {}",
             error.message
         ),
+    });
+    let dataflow = dataflow.and_then(|dataflow| {
+        let backend = backend::of_job(&init.config).map_err(|message| FailureCause {
+            class: FailureClass::FailJob,
+            operator: None,
+            message,
+        })?;
+        Ok((dataflow, backend))
     });
     match spindle_worker::process::run(dataflow, init) {
         Ok(()) => ExitCode::SUCCESS,

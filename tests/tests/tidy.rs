@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What each crate may use of ours, in what it builds. Arrows point down only; `spindle-tests` may use all, and nothing uses it.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("spindle-common", &[]),
     ("spindle-rpc", &["spindle-common"]),
     ("spindle-hadoop", &[]),
@@ -34,6 +34,10 @@ const ARROWS: [(&str, &[&str]); 13] = [
             "spindle-storage",
             "spindle-dataflow",
         ],
+    ),
+    (
+        "spindle-state-rocksdb",
+        &["spindle-common", "spindle-dataflow"],
     ),
     (
         "spindle-yarn-am",
@@ -72,6 +76,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
             "spindle-cluster",
             "spindle-dataflow",
             "spindle-worker",
+            "spindle-state-rocksdb",
         ],
     ),
     ("spindle-examples", &["spindle-stream"]),

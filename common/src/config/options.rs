@@ -8,7 +8,7 @@ use crate::resource::ByteSize;
 use super::kind::{ConfigOption, Kind, OptionSpec};
 use super::value::{
     CheckpointRetention, CheckpointingMode, ClaimMode, ExecutionTarget, LoadBalanceMode, PortRange,
-    RestartStrategyType,
+    RestartStrategyType, StateBackendType,
 };
 
 /// Options that belong together.
@@ -229,6 +229,36 @@ options! {
         STATE_MEMORY_THRESHOLD: ByteSize = "state.storage.fs.memory-threshold" {
             kind: Kind::Memory, default: Some("20k"), unit: "", flink: true,
             doc: "Former name of execution.checkpointing.data-inline-threshold.",
+        }
+    }
+    "State" {
+        STATE_BACKEND: StateBackendType = "state.backend.type" {
+            kind: Kind::Enum(StateBackendType::WORDS), default: Some("hashmap"), unit: "", flink: true,
+            doc: "Where the state of keys is while a job runs. hashmap: in memory. rocksdb: on the disks of the TaskManagers, as far as it does not fit into memory; the job's program has to be built with the feature rocksdb of spindle-stream.",
+        }
+        CHECKPOINT_INCREMENTAL: Option<bool> = "execution.checkpointing.incremental" {
+            kind: Kind::Bool, default: None, unit: "", flink: true,
+            doc: "Whether a checkpoint writes only those files of RocksDB that the one before it does not have. Savepoints are always whole. Without it state.backend.incremental.",
+        }
+        STATE_BACKEND_INCREMENTAL: bool = "state.backend.incremental" {
+            kind: Kind::Bool, default: Some("false"), unit: "", flink: true,
+            doc: "Former name of execution.checkpointing.incremental.",
+        }
+        ROCKSDB_LOCAL_DIR: Option<String> = "state.backend.rocksdb.localdir" {
+            kind: Kind::Text, default: None, unit: "", flink: true,
+            doc: "Local directory for the files of RocksDB. Without it the container's own on YARN, else the system's directory for temporary files.",
+        }
+        ROCKSDB_TABLE: ByteSize = "state.backend.rocksdb.table.size" {
+            kind: Kind::Memory, default: Some("64m"), unit: "", flink: false,
+            doc: "Memory of each subtask of an operator for the keys that it works on, which RocksDB hears of at checkpoints and when there are too many. Ours: Flink asks RocksDB for each record.",
+        }
+        ROCKSDB_WRITE_BUFFER: ByteSize = "state.backend.rocksdb.writebuffer.size" {
+            kind: Kind::Memory, default: Some("64m"), unit: "", flink: true,
+            doc: "What RocksDB gathers in memory before it writes a file; there may be two of them for each subtask of an operator.",
+        }
+        ROCKSDB_BLOCK_CACHE: ByteSize = "state.backend.rocksdb.block.cache-size" {
+            kind: Kind::Memory, default: Some("32m"), unit: "", flink: true,
+            doc: "Memory of each task for what RocksDB has read, index and filters included. Flink's own default is 8 MB.",
         }
     }
     "Savepoints" {

@@ -268,6 +268,12 @@ impl Config {
         }
     }
 
+    /// Whether a checkpoint writes only what the one before it does not have.
+    pub fn incremental_checkpoints(&self) -> bool {
+        (self.get(&options::CHECKPOINT_INCREMENTAL))
+            .unwrap_or_else(|| self.get(&options::STATE_BACKEND_INCREMENTAL))
+    }
+
     /// Where savepoints go, and what the job begins with.
     pub fn savepoints(&self) -> SavepointConfig {
         let path =

@@ -93,6 +93,16 @@ macro_rules! words {
 }
 
 words! {
+    /// Where the state of keys is.
+    StateBackendType {
+        /// In memory.
+        HashMap = "hashmap",
+        /// On a local disk.
+        RocksDb = "rocksdb",
+    }
+}
+
+words! {
     /// Where a job runs.
     ExecutionTarget {
         /// On an embedded cluster, in the program's own process.

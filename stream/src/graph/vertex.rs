@@ -225,5 +225,6 @@ fn operator(node: &ChainNode, task: &TaskContext, sides: SideOutputs) -> Operato
         clock: task.clock.clone(),
         mailbox: task.mailbox.clone(),
         sides,
+        stores: task.stores.clone(),
     }
 }

@@ -324,6 +324,7 @@ fn deploy(dataflow: &Dataflow, from: &JobSnapshot, failed: &Arc<AtomicBool>) -> 
             mailbox: Mailbox::new(Arc::clone(waker) as _),
             restored_from: from.checkpoint(),
             restored: from.of(vertex, subtask),
+            stores: None,
             snapshots: Box::new(NoSnapshots),
         };
         let of = |subtask| {

@@ -48,6 +48,7 @@ fn context() -> OperatorContext {
         clock: Clock::new(|| MonoTime::ZERO, || EventTime(0)),
         mailbox: Mailbox::default(),
         sides: SideOutputs::default(),
+        stores: None,
     }
 }
 

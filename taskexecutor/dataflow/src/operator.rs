@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::chain::Clock;
 use crate::collector::SideOutputs;
 use crate::mailbox::Mailbox;
+use crate::state::store::StateStores;
 use crate::task::TaskMetrics;
 
 mod aggregate;
@@ -19,6 +20,7 @@ mod keyed_process;
 mod process;
 mod sink;
 mod stateless;
+mod stored;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -70,4 +72,6 @@ pub struct OperatorContext {
     pub mailbox: Mailbox,
     /// Where it puts what is not its main output.
     pub sides: SideOutputs,
+    /// What it keeps the state of keys in; none if in memory.
+    pub stores: Option<Arc<dyn StateStores>>,
 }

@@ -25,10 +25,14 @@ use spindle_common::key_group::key_groups_of;
 use crate::codec::{self, Malformed};
 use crate::connector::OperatorError;
 use crate::operator::OperatorContext;
+use crate::state::store::StoreError;
 use crate::task::TaskError;
 
+mod stored;
 #[cfg(test)]
 mod tests;
+
+pub use stored::{FrozenFile, STORE};
 
 /// Which operator of which subtask has state.
 #[derive(Debug, Clone)]
@@ -72,13 +76,41 @@ impl StateOwner {
         self.parallelism
     }
 
-    fn groups(&self) -> RangeInclusive<u32> {
+    pub(crate) fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    pub(crate) const fn max_parallelism(&self) -> u32 {
+        self.max_parallelism
+    }
+
+    /// The key groups of the subtask.
+    pub(crate) fn groups(&self) -> RangeInclusive<u32> {
         key_groups_of(self.subtask, self.parallelism, self.max_parallelism)
     }
 
     /// A state's bytes are none of it.
     pub(crate) fn unreadable(&self, state: &str, why: &Malformed) -> TaskError {
         self.failed("restore", state, why)
+    }
+
+    /// A state has no bytes.
+    pub(crate) fn unwritable(&self, state: &str, why: &Malformed) -> TaskError {
+        self.failed("write", state, why)
+    }
+
+    /// A state in the snapshot is another one than the program's.
+    pub(crate) fn other_schema(&self, state: &str, had: &str, now: &str) -> TaskError {
+        let why = format!(
+            "the snapshot has {had} there, and the program {now}: give the new state another name, or restore with the program that \
+             wrote it"
+        );
+        self.failed("restore", state, why)
+    }
+
+    /// What the operator keeps its state in does not work: another one may.
+    pub(crate) fn store_failed(&self, error: &StoreError) -> TaskError {
+        OperatorError::transient(format!("{error} (operator `{}`)", self.uid)).of(&self.name)
     }
 
     fn failed(&self, doing: &str, state: &str, why: impl std::fmt::Display) -> TaskError {
@@ -102,6 +134,8 @@ pub enum Content {
     Bytes(Vec<u8>),
     /// They are made from what was shared at the barrier, in any thread. What the task does meanwhile does not change them.
     Later(Later),
+    /// They are in a file on this machine, for as long as the store is held that was frozen at the barrier.
+    File(FrozenFile),
 }
 
 /// What makes the bytes of a chunk.
@@ -114,14 +148,15 @@ impl std::fmt::Debug for Later {
 }
 
 impl Content {
-    /// The bytes.
+    /// The bytes. Reads a file, if they are in one.
     ///
     /// # Errors
-    /// If a key or a value says that it cannot be written.
+    /// If a key or a value says that it cannot be written, or the file cannot be read.
     pub fn into_bytes(self) -> Result<Vec<u8>, TaskError> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
             Self::Later(Later(make)) => make(),
+            Self::File(file) => file.read(),
         }
     }
 }
@@ -389,15 +424,7 @@ impl Restored {
             return Ok(None);
         };
         if state.distribution != distribution || state.schema != schema {
-            return Err(owner.failed(
-                "restore",
-                name,
-                format!(
-                    "the snapshot has {} there, and the program {schema}: give the new state another name, or restore with the program that \
-                     wrote it",
-                    state.schema
-                ),
-            ));
+            return Err(owner.other_schema(name, &state.schema, schema));
         }
         Ok(Some(state))
     }

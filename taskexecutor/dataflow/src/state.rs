@@ -33,6 +33,8 @@ mod list;
 mod map;
 mod operator;
 pub(crate) mod pages;
+mod residence;
+pub mod store;
 pub(crate) mod table;
 mod ttl;
 mod value;

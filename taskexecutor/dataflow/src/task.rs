@@ -16,6 +16,7 @@ use crate::chain::Clock;
 use crate::channel::{InputGate, ResultPartition};
 use crate::mailbox::Mailbox;
 use crate::snapshot::Content;
+use crate::state::store::StateStores;
 
 pub use crate::task_time::{TaskTime, TimeTotals, Waiting};
 
@@ -67,6 +68,8 @@ pub struct TaskContext {
     pub restored_from: Option<CheckpointId>,
     /// What the operators of the chain begin with; empty if they begin with nothing.
     pub restored: SubtaskSnapshot<Vec<u8>>,
+    /// What the task keeps the state of keys in; none if in memory.
+    pub stores: Option<Arc<dyn StateStores>>,
     /// Where the task puts its state at a barrier.
     pub snapshots: Box<dyn SnapshotWriter>,
 }

@@ -170,6 +170,7 @@ fn context() -> OperatorContext {
         metrics: Arc::default(),
         clock: clock(),
         sides: SideOutputs::default(),
+        stores: None,
         mailbox: Mailbox::default(),
     }
 }

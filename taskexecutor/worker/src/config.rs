@@ -8,6 +8,8 @@ use spindle_common::resource::ByteSize;
 use spindle_rpc::Secret;
 use spindle_storage::{DEFAULT_MEMORY_THRESHOLD, SnapshotStorage};
 
+use crate::backend::StateBackend;
+
 /// Buffers that a channel may hold between `emit` and the consumer's taking it. Flink's key, our default.
 const CREDITS_KEY: &str = "taskmanager.network.memory.buffers-per-channel";
 /// 32 KiB buffers need at least this many under way to keep a connection busy.
@@ -41,6 +43,8 @@ pub struct WorkerConfig {
     pub storage: Option<SnapshotStorage>,
     /// A task with less state than this, in bytes, sends it along with its acknowledgement and writes no file.
     pub memory_threshold: u64,
+    /// Where the state of keys is; none if in memory.
+    pub backend: Option<StateBackend>,
 }
 
 /// A setting that makes no sense.
@@ -68,6 +72,7 @@ impl WorkerConfig {
             peer_loss_grace: PEER_LOSS_GRACE,
             storage: None,
             memory_threshold: DEFAULT_MEMORY_THRESHOLD,
+            backend: None,
         }
     }
 
@@ -124,6 +129,13 @@ impl WorkerConfig {
     #[must_use]
     pub fn with_storage(mut self, storage: SnapshotStorage) -> Self {
         self.storage = Some(storage);
+        self
+    }
+
+    /// Takes over where the state of keys is.
+    #[must_use]
+    pub fn with_backend(mut self, backend: Option<StateBackend>) -> Self {
+        self.backend = backend;
         self
     }
 }

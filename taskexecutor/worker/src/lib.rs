@@ -4,8 +4,10 @@
 //! This crate may not own slots or decide where a task runs: it does what its TaskExecutor says ([`Worker::handle`]) and tells what
 //! became of it ([`spindle_common::gateway::FromWorker`]).
 
+mod backend;
 mod config;
 mod exchange;
+mod files;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod net;
@@ -16,5 +18,6 @@ mod snapshot;
 mod task_thread;
 mod worker;
 
+pub use backend::{EarlierStores, MakeStores, StateBackend};
 pub use config::{InvalidWorkerConfig, WorkerConfig};
 pub use worker::{Worker, WorkerStartError};

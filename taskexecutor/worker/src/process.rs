@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
+use crate::backend::StateBackend;
 use crate::config::WorkerConfig;
 use crate::net::report;
 use crate::worker::Worker;
@@ -35,6 +36,9 @@ const END_GRACE: Duration = Duration::from_secs(2);
 const ORPHAN_GRACE: Duration = Duration::from_secs(4);
 /// How long the TaskExecutor may take to end the stream, too, once it was told that nothing follows.
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a job's executable runs, and where its state is if not in memory.
+pub type Program = (Dataflow, Option<StateBackend>);
 
 /// Why a worker process ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +63,8 @@ pub enum WorkerProcessError {
 }
 
 /// Runs tasks of a job as the TaskExecutor says until it says to end, its connection breaks, or standard input ends. Blocks; builds
-/// its own runtime. `dataflow` is what the program built, or why it could not: the TaskExecutor is told either.
+/// its own runtime. `dataflow` is what the program built, with where its state is if not in memory, or why it could not: the TaskExecutor is told
+/// either.
 ///
 /// Reads the rest of standard input, whose first line `init` came from. Does not return, but ends the process, if a task hangs in
 /// user code at the end. Logs what [`LOG_VARIABLE`] asks for, else warnings, to standard error, unless the program has a
@@ -68,7 +73,7 @@ pub enum WorkerProcessError {
 /// # Errors
 /// If the process ends for any other reason than that it was told to.
 pub fn run(
-    dataflow: Result<Dataflow, FailureCause>,
+    dataflow: Result<Program, FailureCause>,
     init: WorkerInit,
 ) -> Result<(), WorkerProcessError> {
     let filter =
@@ -123,7 +128,7 @@ fn watch_input() -> oneshot::Receiver<()> {
 
 /// Returns also whether a task still runs that should not.
 async fn serve(
-    dataflow: Result<Dataflow, FailureCause>,
+    dataflow: Result<Program, FailureCause>,
     init: WorkerInit,
     orphaned: oneshot::Receiver<()>,
 ) -> (Result<(), WorkerProcessError>, bool) {
@@ -193,7 +198,7 @@ type Started = (u64, Worker, mpsc::Receiver<FromWorker>);
 /// # Errors
 /// Why the job cannot run in this process, for the TaskExecutor.
 fn start(
-    dataflow: Result<Dataflow, FailureCause>,
+    dataflow: Result<Program, FailureCause>,
     init: &WorkerInit,
 ) -> Result<Started, FailureCause> {
     let because = |class, error: &dyn std::error::Error| FailureCause {
@@ -201,7 +206,7 @@ fn start(
         operator: None,
         message: report(error),
     };
-    let dataflow = dataflow?;
+    let (dataflow, backend) = dataflow?;
     let fingerprint = dataflow.graph.fingerprint();
     let secret =
         Secret::from_hex(&init.secret).map_err(|error| because(FailureClass::FailJob, &error))?;
@@ -210,7 +215,8 @@ fn start(
     let config = WorkerConfig::new(init.job, init.host.clone(), secret)
         .with_settings(&init.config)
         .map_err(|error| because(FailureClass::FailJob, &error))?
-        .with_storage(storage);
+        .with_storage(storage)
+        .with_backend(backend);
     let (worker, reports) = Worker::start(dataflow, config, &Handle::current())
         .map_err(|error| because(FailureClass::Restart, &error))?;
     Ok((fingerprint, worker, reports))

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -22,7 +23,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::backend::EarlierStores;
 use crate::exchange::queue::lock;
+use crate::files::{self, FetchError, Files, Share};
+use crate::net::report;
 use crate::signal::Signal;
 
 /// Snapshots of one task that may be under way. The state of each waits in memory, so there is a bound; whoever has more checkpoints at the
@@ -75,6 +79,8 @@ pub(crate) struct Snapshots {
     background: Arc<Background>,
     /// What stops each that is being written.
     under_way: Mutex<BTreeMap<CheckpointId, oneshot::Sender<()>>>,
+    /// Files of its stores that are in snapshots.
+    files: Mutex<Files>,
 }
 
 impl Snapshots {
@@ -94,13 +100,24 @@ impl Snapshots {
             out,
             background,
             under_way: Mutex::default(),
+            files: Mutex::default(),
         }
     }
 
     /// Leaves a snapshot that is being written, and its file.
     pub(crate) fn stop(&self, checkpoint: CheckpointId) {
+        lock(&self.files).abort(checkpoint);
+        self.written(checkpoint);
+    }
+
+    fn written(&self, checkpoint: CheckpointId) {
         // Its end is what the other side waits for.
         drop(lock(&self.under_way).remove(&checkpoint));
+    }
+
+    /// Takes notice that a checkpoint is complete.
+    pub(crate) fn complete(&self, checkpoint: CheckpointId) {
+        lock(&self.files).complete(checkpoint);
     }
 
     /// Leaves all.
@@ -114,18 +131,31 @@ impl Snapshots {
     }
 
     /// Reads what a task begins with. Its thread is woken when the answer is there, or will not come.
-    pub(crate) fn read(&self, restore: TaskRestore) -> (Receiver<Restored>, AbortHandle) {
+    ///
+    /// Files of stores come into `directory`; without one the task has no stores.
+    pub(crate) fn read(
+        self: &Arc<Self>,
+        mut restore: TaskRestore,
+        share: Share,
+        directory: Option<PathBuf>,
+    ) -> (Receiver<Restored>, AbortHandle) {
         let (sender, receiver) = sync_channel(1);
         let reply = Reply {
             sender: Some(sender),
             signal: Arc::clone(&self.signal),
         };
-        let storage = self.shelf.storage.clone();
+        let own = Arc::clone(self);
         let read = async move {
-            let read = match storage {
-                Some(storage) => Box::pin(storage.restore(&restore)).await,
-                None => Err(StorageError::NoStorage),
+            let stores = files::split(&mut restore);
+            let read = async {
+                let storage = own.shelf.storage.clone().ok_or(StorageError::NoStorage)?;
+                let state = Box::pin(storage.restore(&restore)).await?;
+                let fetch = files::fetch(&storage, &restore, stores, &share, directory.as_deref());
+                let (stores, files) = Box::pin(fetch).await?;
+                *lock(&own.files) = files;
+                Ok(Beginning { state, stores })
             };
+            let read = read.await;
             reply.send(read.map_err(|error| unreadable(&restore, &error)));
         };
         (receiver, self.background.spawn(read))
@@ -174,7 +204,7 @@ impl Snapshots {
         self.background.spawn(async move {
             own.write_beside(storage, &barrier, state, stats, stopped)
                 .await;
-            own.stop(barrier.id);
+            own.written(barrier.id);
             own.signal.wake();
         });
     }
@@ -199,6 +229,7 @@ impl Snapshots {
             },
         };
         let directory = &barrier.directory;
+        let (state, plan) = lock(&self.files).plan(barrier, state);
         let write = Box::pin(storage.write_state_made(directory, &name, state, bytes, &options));
         let written = tokio::select! {
             written = write => Some(written),
@@ -208,16 +239,20 @@ impl Snapshots {
             Some(Ok(WrittenState {
                 snapshot,
                 state_bytes,
-            })) => TaskCheckpointOutcome::Acknowledged {
-                snapshot,
-                stats: SubtaskCheckpointStats {
-                    async_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-                    state_bytes,
-                    written_bytes: state_bytes,
-                    ..stats
-                },
-            },
+            })) => {
+                let (snapshot, referred) = lock(&self.files).written(barrier, plan, snapshot);
+                TaskCheckpointOutcome::Acknowledged {
+                    snapshot,
+                    stats: SubtaskCheckpointStats {
+                        async_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+                        state_bytes: state_bytes + referred,
+                        written_bytes: state_bytes,
+                        ..stats
+                    },
+                }
+            }
             Some(Err(error)) => {
+                lock(&self.files).abort(barrier.id);
                 let reason = error.report();
                 tracing::warn!(execution = %self.execution, checkpoint_id = %barrier.id, reason, "snapshot not written");
                 TaskCheckpointOutcome::Declined { reason }
@@ -244,7 +279,9 @@ impl Snapshots {
 async fn bytes(content: Content) -> Result<Vec<u8>, String> {
     let made = match content {
         Content::Bytes(bytes) => return Ok(bytes),
-        later @ Content::Later(_) => tokio::task::spawn_blocking(|| later.into_bytes()).await,
+        later @ (Content::Later(_) | Content::File(_)) => {
+            tokio::task::spawn_blocking(|| later.into_bytes()).await
+        }
     };
     match made {
         Ok(made) => made.map_err(|error| error.to_string()),
@@ -252,8 +289,15 @@ async fn bytes(content: Content) -> Result<Vec<u8>, String> {
     }
 }
 
+/// What a task begins with.
+#[derive(Debug, Default)]
+pub(crate) struct Beginning {
+    pub(crate) state: SubtaskSnapshot<Vec<u8>>,
+    pub(crate) stores: EarlierStores,
+}
+
 /// What a task begins with, or why it cannot be had.
-pub(crate) type Restored = Result<SubtaskSnapshot<Vec<u8>>, FailureCause>;
+pub(crate) type Restored = Result<Beginning, FailureCause>;
 
 /// A task's own end of its snapshots.
 pub(crate) struct Writer(pub(crate) Arc<Snapshots>);
@@ -305,18 +349,19 @@ fn file_name(execution: ExecutionAttemptId) -> String {
     format!("{vertex}-{subtask}-{attempt}")
 }
 
-fn unreadable(restore: &TaskRestore, error: &StorageError) -> FailureCause {
+fn unreadable(restore: &TaskRestore, error: &FetchError) -> FailureCause {
+    let (class, why) = match error {
+        FetchError::Storage(error) if error.is_damage() => (FailureClass::Fallback, error.report()),
+        FetchError::Storage(error) => (FailureClass::Restart, error.report()),
+        FetchError::Local { .. } => (FailureClass::Restart, report(error)),
+        FetchError::Unusable(why) => (FailureClass::FailJob, why.clone()),
+    };
     FailureCause {
-        class: if error.is_damage() {
-            FailureClass::Fallback
-        } else {
-            FailureClass::Restart
-        },
+        class,
         operator: None,
         message: format!(
-            "failed to restore from checkpoint {}: {}",
-            restore.checkpoint,
-            error.report()
+            "failed to restore from checkpoint {}: {why}",
+            restore.checkpoint
         ),
     }
 }

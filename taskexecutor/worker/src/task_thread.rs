@@ -1,21 +1,25 @@
 //! One execution attempt on its own thread, from its first state to its last.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 
-use spindle_common::checkpoint::{SubtaskSnapshot, TaskRestore};
+use spindle_common::checkpoint::TaskRestore;
 use spindle_common::execution::{ExecutionState, FailureCause, FailureClass};
 use spindle_common::gateway::{FromWorker, TaskReport, TaskStateUpdate};
 use spindle_common::id::{ExecutionAttemptId, JobId};
+use spindle_common::key_group::key_groups_of;
 use spindle_dataflow::task::{
     Step, Task, TaskContext, TaskError, TaskFactory, TaskMail, TaskMetrics, Waiting,
 };
 use tokio::sync::mpsc;
 
+use crate::backend::{EarlierStores, StateBackend};
 use crate::exchange::registry::Registry;
+use crate::files::Share;
 use crate::panics;
 use crate::signal::Signal;
-use crate::snapshot::Snapshots;
+use crate::snapshot::{Beginning, Snapshots};
 
 /// What a task's thread needs.
 pub(crate) struct TaskThread {
@@ -30,6 +34,7 @@ pub(crate) struct TaskThread {
     pub(crate) restore: Option<TaskRestore>,
     /// Whether it reads a source. A gate sees by itself that no output is full.
     pub(crate) is_source: bool,
+    pub(crate) backend: Option<StateBackend>,
 }
 
 /// How a task ended.
@@ -45,9 +50,22 @@ impl TaskThread {
         self.signal.attach();
         self.metrics.time.begin();
         self.report(ExecutionState::Initializing, None, Vec::new());
+        let backend = self.backend.take();
+        let backend = backend.map(|backend| (backend.directory(self.execution), backend));
+        let share = Share {
+            groups: key_groups_of(
+                self.execution.subtask,
+                context.parallelism,
+                context.max_parallelism,
+            ),
+            max_parallelism: context.max_parallelism,
+        };
         let restored = self.restore.take().map_or_else(
-            || Ok(SubtaskSnapshot::default()),
-            |restore| self.restored(restore),
+            || Ok(Beginning::default()),
+            |restore| {
+                let directory = backend.as_ref().map(|(directory, _)| directory.clone());
+                self.restored(restore, share, directory)
+            },
         );
         let built = match restored {
             Ok(_) if self.signal.is_cancelled() => {
@@ -55,8 +73,8 @@ impl TaskThread {
                 Err(Outcome::Canceled)
             }
             Ok(restored) => {
-                context.restored = restored;
-                self.guard(|| self.factory.build(context))
+                context.restored = restored.state;
+                self.build(context, backend, restored.stores)
             }
             Err(outcome) => {
                 drop(context);
@@ -73,9 +91,27 @@ impl TaskThread {
         }
     }
 
+    fn build(
+        &self,
+        mut context: TaskContext,
+        backend: Option<(PathBuf, StateBackend)>,
+        earlier: EarlierStores,
+    ) -> Result<Box<dyn Task>, Outcome> {
+        if let Some((directory, backend)) = backend {
+            let stores = backend.stores(&directory, earlier);
+            context.stores = Some(stores.map_err(Outcome::Failed)?);
+        }
+        self.guard(|| self.factory.build(context))
+    }
+
     /// Waits for what the task begins with.
-    fn restored(&self, restore: TaskRestore) -> Result<SubtaskSnapshot<Vec<u8>>, Outcome> {
-        let (answer, reading) = self.snapshots.read(restore);
+    fn restored(
+        &self,
+        restore: TaskRestore,
+        share: Share,
+        directory: Option<PathBuf>,
+    ) -> Result<Beginning, Outcome> {
+        let (answer, reading) = self.snapshots.read(restore, share, directory);
         loop {
             if self.signal.is_cancelled() {
                 reading.abort();

@@ -147,9 +147,13 @@ impl Worker {
             ToWorker::CheckpointComplete {
                 execution,
                 checkpoint,
-            } => self
-                .inner
-                .post(execution, TaskMail::CheckpointComplete(checkpoint)),
+            } => {
+                if let Some(task) = lock(&self.inner.tasks).get(&execution) {
+                    task.snapshots.complete(checkpoint);
+                }
+                let mail = TaskMail::CheckpointComplete(checkpoint);
+                self.inner.post(execution, mail);
+            }
             ToWorker::CheckpointAborted {
                 execution,
                 checkpoint,
@@ -279,6 +283,7 @@ impl Inner {
             mailbox: Mailbox::new(Arc::clone(&signal) as _),
             restored_from: deployment.restore.as_ref().map(|from| from.checkpoint),
             restored: SubtaskSnapshot::default(),
+            stores: None,
             snapshots: Box::new(Writer(Arc::clone(&snapshots))),
         };
         let registry = Arc::clone(self.exchange.registry());
@@ -293,6 +298,7 @@ impl Inner {
             snapshots,
             restore: deployment.restore.clone(),
             is_source: deployment.inputs.is_empty(),
+            backend: self.config.backend.clone(),
         };
         let tasks = Arc::clone(&self.tasks);
         let name = format!(

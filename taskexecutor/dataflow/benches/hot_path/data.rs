@@ -63,6 +63,7 @@ pub(crate) fn context() -> OperatorContext {
         clock: Clock::new(|| MonoTime::ZERO, || EventTime(0)),
         mailbox: Mailbox::default(),
         sides: SideOutputs::default(),
+        stores: None,
     }
 }
 

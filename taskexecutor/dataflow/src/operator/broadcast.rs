@@ -229,7 +229,8 @@ where
         make: impl FnOnce(&mut States) -> F,
         next: Box<dyn Collector<O>>,
     ) -> (Box<dyn Collector<A>>, Box<dyn Collector<B>>) {
-        let (runtime, function) = KeyedRuntime::new(context, make, next);
+        // It may ask for all keys at once.
+        let (runtime, function) = KeyedRuntime::new(context, None, make, next);
         inputs(Self {
             selector,
             function,
@@ -295,7 +296,6 @@ where
             let base = BroadcastContext { base: ctx.lend() };
             function.process_broadcast(record, &mut KeyedBroadcastContext { base, store })
         })?;
-        store.finish(0);
-        Ok(())
+        store.finish(&base.owner, 0)
     }
 }

@@ -179,7 +179,7 @@ where
         make: impl FnOnce(&mut States) -> F,
         next: Box<dyn Collector<O>>,
     ) -> Self {
-        let (runtime, function) = KeyedRuntime::new(context, make, next);
+        let (runtime, function) = KeyedRuntime::new(context, context.stores.clone(), make, next);
         Self {
             first,
             second,

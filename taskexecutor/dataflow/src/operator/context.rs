@@ -300,6 +300,9 @@ impl<'a, K, O: 'static> KeyedContext<'a, K, O> {
     #[inline]
     pub(crate) fn column_mut<C: Any>(&mut self, index: u32) -> (&mut C, Place, i64) {
         let (place, now) = (self.keyed.place, self.keyed.now);
+        if let Some(residence) = &mut self.keyed.residence {
+            residence.changed(place, index);
+        }
         let state = self.keyed.states.get_mut(index as usize);
         let column = state.and_then(|state| {
             let column: &mut dyn Any = &mut *state.column;

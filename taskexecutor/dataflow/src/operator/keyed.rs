@@ -13,9 +13,11 @@ use crate::key::{KeyScratch, KeySelector};
 use crate::operator::OperatorContext;
 use crate::operator::aggregate::AggregateFunction;
 use crate::operator::groups::Groups;
+use crate::operator::stored::StoredTable;
 use crate::operator::table::SharedTable;
 use crate::record::{Key, Record};
 use crate::snapshot::{Restored, Snapshot, StateOwner, schema};
+use crate::state::store::StateStores;
 use crate::task::TaskError;
 
 /// A value for each key, and where those of a batch's records are.
@@ -23,19 +25,48 @@ struct RunningValues<K, T, V> {
     owner: StateOwner,
     name: Arc<str>,
     selector: Arc<dyn KeySelector<K, T>>,
-    groups: Groups<SharedTable<K, V>>,
+    stores: Option<Arc<dyn StateStores>>,
+    table: Table<K, V>,
     keys: KeyScratch<K>,
     /// By record: which of the groups, and the place in it.
     places: Vec<(u32, u32)>,
 }
 
-impl<K: Key, T, V: Clone> RunningValues<K, T, V> {
+enum Table<K, V> {
+    Memory(Groups<SharedTable<K, V>>),
+    Stored(Box<StoredTable<K, V>>),
+}
+
+/// Where values are, by place.
+trait Values<V> {
+    fn value(&mut self, place: (u32, u32)) -> &mut V;
+}
+
+impl<K: Key, V: Record> Values<V> for Groups<SharedTable<K, V>> {
+    #[inline]
+    fn value(&mut self, (group, place): (u32, u32)) -> &mut V {
+        self.at(group as usize).value(place)
+    }
+}
+
+impl<K: Key, V: Record> Values<V> for StoredTable<K, V> {
+    #[inline]
+    fn value(&mut self, (_, place): (u32, u32)) -> &mut V {
+        self.value(place)
+    }
+}
+
+/// Name of the state of a running value.
+const VALUES: &str = "values";
+
+impl<K: Key, T, V: Record> RunningValues<K, T, V> {
     fn new(context: &OperatorContext, selector: Arc<dyn KeySelector<K, T>>) -> Self {
         Self {
             owner: StateOwner::of(context),
             name: Arc::clone(&context.name),
             selector,
-            groups: Groups::of(context),
+            stores: context.stores.clone(),
+            table: Table::Memory(Groups::of(context)),
             keys: KeyScratch::default(),
             places: Vec::new(),
         }
@@ -46,26 +77,44 @@ impl<K: Key, T, V: Clone> RunningValues<K, T, V> {
     fn find(&mut self, records: &[T], create: impl Fn() -> V) -> Result<(), TaskError> {
         let (keys, hashes) = self.keys.select(&*self.selector, records);
         self.places.clear();
+        let groups = match &mut self.table {
+            Table::Memory(groups) => groups,
+            Table::Stored(table) => return table.find(&keys, hashes, create, &mut self.places),
+        };
         for (index, &hash) in hashes.iter().enumerate() {
-            let group = self.groups.place(hash).map_err(|e| e.of(&self.name))?;
-            let table = self.groups.at(group);
+            let group = groups.place(hash).map_err(|e| e.of(&self.name))?;
+            let table = groups.at(group);
             let place = table.place(hash, keys.get(index), &create);
             self.places.push((group as u32, place));
         }
         Ok(())
     }
-}
 
-/// Name of the state of a running value.
-const VALUES: &str = "values";
+    /// Calls a function for each record of a batch with the value that [`Self::find`] has found, and pushes what it makes.
+    fn each<O: 'static>(
+        &mut self,
+        batch: &mut Batch<T>,
+        out: &mut Output<O>,
+        function: impl FnMut(&mut V, T) -> O,
+    ) -> Result<(), TaskError> {
+        match &mut self.table {
+            Table::Memory(groups) => each(groups, &self.places, batch, out, function),
+            Table::Stored(table) => {
+                each(&mut **table, &self.places, batch, out, function)?;
+                table.relieve()
+            }
+        }
+    }
 
-impl<K: Key, T, V: Record> RunningValues<K, T, V> {
     fn schema() -> String {
         schema("value by key", &[type_name::<K>(), type_name::<V>()])
     }
 
-    fn write(&mut self, into: &mut Snapshot) {
-        let groups = &mut self.groups;
+    fn write(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
+        let groups = match &mut self.table {
+            Table::Memory(groups) => groups,
+            Table::Stored(table) => return table.write(into),
+        };
         into.keyed_later(&self.owner, VALUES, Self::schema(), |group| {
             let table = groups.at(group);
             let (entries, shared) = (table.len() as u64, table.share());
@@ -77,10 +126,21 @@ impl<K: Key, T, V: Record> RunningValues<K, T, V> {
             };
             (entries, write)
         });
+        Ok(())
     }
 
+    /// Takes what [`Self::write`] wrote, whether or not there was a store then.
     fn read(&mut self, from: &Restored) -> Result<(), TaskError> {
-        let groups = &mut self.groups;
+        if let Some(stores) = &self.stores {
+            let mut table = StoredTable::open(&self.owner, &**stores, VALUES, Self::schema())?;
+            table.read(from)?;
+            self.table = Table::Stored(Box::new(table));
+            return Ok(());
+        }
+        let groups = match &mut self.table {
+            Table::Memory(groups) => groups,
+            Table::Stored(_) => unreachable!("there are no stores"),
+        };
         from.keyed(&self.owner, VALUES, &Self::schema(), |group, bytes| {
             let key: K = codec::decode(bytes)?;
             let value: V = codec::decode(bytes)?;
@@ -88,6 +148,19 @@ impl<K: Key, T, V: Record> RunningValues<K, T, V> {
             Ok(())
         })
     }
+}
+
+fn each<T, V, O: 'static>(
+    values: &mut impl Values<V>,
+    places: &[(u32, u32)],
+    batch: &mut Batch<T>,
+    out: &mut Output<O>,
+    mut function: impl FnMut(&mut V, T) -> O,
+) -> Result<(), TaskError> {
+    for (&place, (record, timestamp)) in places.iter().zip(batch.drain()) {
+        out.push(function(values.value(place), record), timestamp)?;
+    }
+    Ok(())
 }
 
 /// Hands on one record for each, made from it and the value of its key, which the function may change. The event time is the
@@ -125,12 +198,7 @@ where
 
     fn run(&mut self, batch: &mut Batch<T>) -> Result<(), TaskError> {
         self.values.find(&batch.records, &*self.create)?;
-        let RunningValues { groups, places, .. } = &mut self.values;
-        for (&(group, place), (record, timestamp)) in places.iter().zip(batch.drain()) {
-            let value = groups.at(group as usize).value(place);
-            self.out.push((self.function)(value, record), timestamp)?;
-        }
-        Ok(())
+        self.values.each(batch, &mut self.out, &*self.function)
     }
 }
 
@@ -140,7 +208,7 @@ impl<K: Key, T, V: Record, C, F, O: 'static> Control for Scan<K, T, V, C, F, O> 
     }
 
     fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
-        self.values.write(into);
+        self.values.write(into)?;
         self.out.snapshot(into)
     }
 
@@ -190,24 +258,34 @@ impl<K: Key, T, A: AggregateFunction<T>> RunningAggregate<K, T, A> {
     fn take(&mut self, batch: &mut Batch<T>) -> Result<(), TaskError> {
         let function = &*self.function;
         self.values.find(&batch.records, || function.create())?;
-        let RunningValues { groups, places, .. } = &mut self.values;
-        for (&(group, place), (record, timestamp)) in places.iter().zip(batch.drain()) {
-            let accumulator = groups.at(group as usize).value(place);
-            function.take(accumulator, record);
-            self.out.push(function.result(accumulator), timestamp)?;
-        }
-        Ok(())
+        self.values
+            .each(batch, &mut self.out, |accumulator, record| {
+                function.take(accumulator, record);
+                function.result(accumulator)
+            })
     }
 
-    fn add(&mut self, batch: &Batch<T>) -> Result<(), TaskError> {
+    fn add(&mut self, batch: &mut Batch<T>) -> Result<(), TaskError> {
         let function = &*self.function;
         let RunningValues {
             name,
             selector,
-            groups,
+            table,
             keys,
             ..
         } = &mut self.values;
+        let groups = match table {
+            Table::Memory(groups) => groups,
+            Table::Stored(_) => {
+                self.values.find(&batch.records, || function.create())?;
+                return self
+                    .values
+                    .each(batch, &mut self.out, |accumulator, record| {
+                        function.add(accumulator, &record);
+                        function.result(accumulator)
+                    });
+            }
+        };
         let (keys, hashes) = keys.select(&**selector, &batch.records);
         let times = batch.timestamps.iter().copied().map(Some);
         let times = times.chain(std::iter::repeat(None));
@@ -231,7 +309,7 @@ impl<K: Key, T, A: AggregateFunction<T>> Control for RunningAggregate<K, T, A> {
     }
 
     fn snapshot(&mut self, into: &mut Snapshot) -> Result<(), TaskError> {
-        self.values.write(into);
+        self.values.write(into)?;
         self.out.snapshot(into)
     }
 

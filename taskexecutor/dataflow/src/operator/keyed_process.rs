@@ -12,6 +12,7 @@ use crate::operator::context::Runtime;
 use crate::operator::{FunctionResult, KeyedContext, OperatorContext, ProcessContext};
 use crate::record::Key;
 use crate::snapshot::{Restored, Snapshot};
+use crate::state::store::StateStores;
 use crate::state::{KeyedStore, OperatorStates, Place, States};
 use crate::task::TaskError;
 use crate::timer::{TimeDomain, Timer};
@@ -56,9 +57,10 @@ pub(crate) struct KeyedRuntime<K, O> {
 }
 
 impl<K: Key, O: 'static> KeyedRuntime<K, O> {
-    /// One with the states that `make` declares, and the function that it makes.
+    /// One with the states that `make` declares, in these stores or in memory, and the function that it makes.
     pub(crate) fn new<F>(
         context: &OperatorContext,
+        stores: Option<Arc<dyn StateStores>>,
         make: impl FnOnce(&mut States) -> F,
         next: Box<dyn Collector<O>>,
     ) -> (Self, F) {
@@ -67,7 +69,7 @@ impl<K: Key, O: 'static> KeyedRuntime<K, O> {
         let (keyed, operator) = states.into_parts();
         let runtime = Self {
             base: Runtime::new(context, operator.into_store(), next),
-            store: KeyedStore::<K>::new(context, keyed),
+            store: KeyedStore::<K>::new(context, keyed, stores),
             keys: KeyScratch::default(),
             places: Vec::new(),
         };
@@ -92,17 +94,14 @@ impl<K: Key, O: 'static> KeyedRuntime<K, O> {
             store.begin(|| base.clock.processing_time());
             places.clear();
             let (keys, hashes) = keys.select(selector, &batch.records);
-            store
-                .places(&keys, hashes, places)
-                .map_err(|error| error.of(&base.name))?;
+            store.places(&base.owner, &keys, hashes, places)?;
             drop(keys);
             for (&place, (record, timestamp)) in places.iter().zip(batch.drain()) {
                 let mut ctx = at(base.context(timestamp), store, place);
                 let result = call(record, &mut ctx);
                 base.returned(result)?;
             }
-            store.finish(places.len());
-            Ok(())
+            store.finish(&base.owner, places.len())
         })?;
         self.base.out.hand_on()
     }
@@ -126,15 +125,15 @@ impl<K: Key, O: 'static> KeyedRuntime<K, O> {
                 let Some((time, place)) = timers.pop(time) else {
                     break;
                 };
+                store.load(&base.owner, &[place])?;
                 let mut ctx = at(base.context(timed.then_some(time)), store, place);
                 // Without this timer it may have nothing.
                 ctx.cleared();
                 let result = on_timer(Timer { time, domain }, &mut ctx);
                 base.returned(result)?;
-                store.relieve();
+                store.relieve(&base.owner)?;
             }
-            store.finish(0);
-            Ok(())
+            store.finish(&base.owner, 0)
         })?;
         self.base.out.hand_on()
     }
@@ -214,7 +213,7 @@ impl<K: Key, T, F: KeyedProcessFunction<K, T, O>, O: 'static> KeyedProcess<K, T,
         make: impl FnOnce(&mut States) -> F,
         next: Box<dyn Collector<O>>,
     ) -> Self {
-        let (runtime, function) = KeyedRuntime::new(context, make, next);
+        let (runtime, function) = KeyedRuntime::new(context, context.stores.clone(), make, next);
         Self {
             selector,
             function,

@@ -88,17 +88,23 @@ impl<K, V, L: Default> Default for KeyTable<K, V, L> {
 }
 
 impl<K: Eq + Clone, V, L: Entries<Entry<K, V>>> KeyTable<K, V, L> {
+    /// The place of a key, if it is there.
+    #[inline]
+    pub(crate) fn find(&self, hash: u64, key: &K) -> Option<u32> {
+        let found = self.index.find(hash, |&place| {
+            let entry = self.entries.at(place as usize);
+            entry.hash == hash && entry.key == *key
+        });
+        found.copied()
+    }
+
     /// The place of a key, which gets a value if there is none. Places stay until the table is drained.
     #[inline]
     pub(crate) fn place(&mut self, hash: u64, key: &K, make: impl FnOnce() -> V) -> u32 {
-        let Self { index, entries, .. } = self;
-        let found = index.find(hash, |&place| {
-            let entry = entries.at(place as usize);
-            entry.hash == hash && entry.key == *key
-        });
-        if let Some(&place) = found {
+        if let Some(place) = self.find(hash, key) {
             return place;
         }
+        let Self { index, entries, .. } = self;
         let place = u32::try_from(entries.len()).expect("a key group holds less than 2^32 keys");
         index.insert_unique(hash, place, |&other| entries.at(other as usize).hash);
         entries.push(Entry {

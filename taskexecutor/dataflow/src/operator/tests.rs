@@ -74,6 +74,7 @@ pub(crate) fn context(subtask: u32, parallelism: u32) -> OperatorContext {
         clock: Clock::new(|| MonoTime::ZERO, || EventTime(0)),
         mailbox: Mailbox::default(),
         sides: SideOutputs::default(),
+        stores: None,
     }
 }
 

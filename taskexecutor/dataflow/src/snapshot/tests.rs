@@ -9,13 +9,13 @@ use super::*;
 use crate::batch::Batch;
 use crate::collector::Collector;
 use crate::key::ByValue;
-use crate::operator::FunctionResult;
 use crate::operator::tests::{Seen, context, tape};
 use crate::operator::{
-    Count, EndOfWindow, KeyedContext, KeyedProcess, KeyedProcessFunction, Results,
+    Count, EndOfWindow, FunctionResult, KeyedContext, KeyedProcess, KeyedProcessFunction, Results,
     RunningAggregate, Scan, SessionWindows, SlidingWindows, ToList, WindowSpec, Windows,
     window_operator,
 };
+use crate::state::store::{MemoryStores, StateStores};
 use crate::state::{ListState, MapState, States, ValueState};
 use crate::timer::Timer;
 
@@ -85,42 +85,63 @@ fn selector() -> Arc<Remainder> {
     Arc::new(ByValue(|n| n % 13))
 }
 
-fn processing(subtask: u32, parallelism: u32) -> Made<String> {
-    let (next, seen) = tape();
-    let make = |states: &mut States| Everything {
-        last: states.value("last"),
-        all: states.list("all"),
-        counts: states.map("counts"),
-    };
-    let operator = KeyedProcess::new(&context(subtask, parallelism), selector(), make, next);
-    (Box::new(operator), seen)
+/// Where state is kept: in memory, or in a store behind so many bytes of memory.
+type Kept = Option<usize>;
+
+fn keeping(kept: Kept, subtask: u32, parallelism: u32) -> OperatorContext {
+    OperatorContext {
+        stores: kept.map(|bytes| Arc::new(MemoryStores::new(bytes)) as Arc<dyn StateStores>),
+        ..context(subtask, parallelism)
+    }
 }
 
-fn scanning(subtask: u32, parallelism: u32) -> Made<String> {
-    let (next, seen) = tape();
-    let add = |sum: &mut u64, n: u64| {
-        *sum += n;
-        format!("{n}: {sum}")
-    };
-    let operator = Scan::new(
-        &context(subtask, parallelism),
-        selector(),
-        Arc::new(|| 0_u64),
-        Arc::new(add),
-        next,
-    );
-    (Box::new(operator), seen)
+fn kept() -> impl Strategy<Value = Kept> {
+    prop_oneof![Just(None), Just(Some(0)), (100_usize..3000).prop_map(Some)]
 }
 
-fn counting(subtask: u32, parallelism: u32) -> Made<u64> {
-    let (next, seen) = tape();
-    let operator = RunningAggregate::new(
-        &context(subtask, parallelism),
-        selector(),
-        Arc::new(Count),
-        next,
-    );
-    (Box::new(operator), seen)
+fn processing(kept: Kept) -> impl Fn(u32, u32) -> Made<String> {
+    move |subtask, parallelism| {
+        let (next, seen) = tape();
+        let make = |states: &mut States| Everything {
+            last: states.value("last"),
+            all: states.list("all"),
+            counts: states.map("counts"),
+        };
+        let context = keeping(kept, subtask, parallelism);
+        let operator = KeyedProcess::new(&context, selector(), make, next);
+        (Box::new(operator), seen)
+    }
+}
+
+fn scanning(kept: Kept) -> impl Fn(u32, u32) -> Made<String> {
+    move |subtask, parallelism| {
+        let (next, seen) = tape();
+        let add = |sum: &mut u64, n: u64| {
+            *sum += n;
+            format!("{n}: {sum}")
+        };
+        let operator = Scan::new(
+            &keeping(kept, subtask, parallelism),
+            selector(),
+            Arc::new(|| 0_u64),
+            Arc::new(add),
+            next,
+        );
+        (Box::new(operator), seen)
+    }
+}
+
+fn counting(kept: Kept) -> impl Fn(u32, u32) -> Made<u64> {
+    move |subtask, parallelism| {
+        let (next, seen) = tape();
+        let operator = RunningAggregate::new(
+            &keeping(kept, subtask, parallelism),
+            selector(),
+            Arc::new(Count),
+            next,
+        );
+        (Box::new(operator), seen)
+    }
 }
 
 fn windowing(windows: Windows<u64>, lateness_ms: i64) -> impl Fn(u32, u32) -> Made<Vec<u64>> {
@@ -179,10 +200,12 @@ struct Subtasks<O> {
 impl<O: Clone + Ord> Subtasks<O> {
     fn new(make: &impl Fn(u32, u32) -> Made<O>, parallelism: u32, now: i64) -> Self {
         let made = (0..parallelism).map(|subtask| make(subtask, parallelism));
-        Self {
+        let mut made = Self {
             made: made.collect(),
             now,
-        }
+        };
+        made.restore(&[]);
+        made
     }
 
     fn run(&mut self, steps: &[Step]) {
@@ -270,14 +293,25 @@ impl<O: Clone + Ord> Subtasks<O> {
     }
 }
 
-/// What a restored operator makes of the rest of its input, with what was made before the barrier, is what an undisturbed one makes of all.
 fn survives<O: Clone + Ord + std::fmt::Debug>(
     make: impl Fn(u32, u32) -> Made<O>,
     steps: &[Step],
     cut: usize,
     parallelism: (u32, u32),
 ) -> Result<(), TestCaseError> {
-    let mut undisturbed = Subtasks::new(&make, 1, 0);
+    survives_elsewhere(&make, &make, &make, steps, cut, parallelism)
+}
+
+/// What a restored operator makes of the rest of its input, with what was made before the barrier, is what an undisturbed one makes of all.
+fn survives_elsewhere<O: Clone + Ord + std::fmt::Debug>(
+    model: impl Fn(u32, u32) -> Made<O>,
+    make: impl Fn(u32, u32) -> Made<O>,
+    elsewhere: impl Fn(u32, u32) -> Made<O>,
+    steps: &[Step],
+    cut: usize,
+    parallelism: (u32, u32),
+) -> Result<(), TestCaseError> {
+    let mut undisturbed = Subtasks::new(&model, 1, 0);
     undisturbed.run(steps);
     undisturbed.end();
 
@@ -290,7 +324,7 @@ fn survives<O: Clone + Ord + std::fmt::Debug>(
     first.run(after);
     first.end();
     let snapshot: Vec<_> = shared.into_iter().map(written).collect();
-    let mut second = Subtasks::new(&make, parallelism.1, barrier_at);
+    let mut second = Subtasks::new(&elsewhere, parallelism.1, barrier_at);
     second.restore(&snapshot);
     // Nothing is lost on the way, and nothing is there twice.
     let again = second.snapshot();
@@ -329,15 +363,17 @@ fn sessions() -> Windows<u64> {
 proptest! {
     #[test]
     fn restored_functions_go_on_with_all_their_states_and_timers(
-        steps in steps(), cut in 0_usize..20, before in 1_u32..4, after in 1_u32..4,
+        steps in steps(), cut in 0_usize..20, before in 1_u32..4, after in 1_u32..4, from in kept(), to in kept(),
     ) {
-        survives(processing, &steps, cut, (before, after))?;
+        survives_elsewhere(processing(None), processing(from), processing(to), &steps, cut, (before, after))?;
     }
 
     #[test]
-    fn restored_running_values_go_on(steps in steps(), cut in 0_usize..20, before in 1_u32..4, after in 1_u32..4) {
-        survives(scanning, &steps, cut, (before, after))?;
-        survives(counting, &steps, cut, (before, after))?;
+    fn restored_running_values_go_on(
+        steps in steps(), cut in 0_usize..20, before in 1_u32..4, after in 1_u32..4, from in kept(), to in kept(),
+    ) {
+        survives_elsewhere(scanning(None), scanning(from), scanning(to), &steps, cut, (before, after))?;
+        survives_elsewhere(counting(None), counting(from), counting(to), &steps, cut, (before, after))?;
     }
 
     #[test]
@@ -386,13 +422,13 @@ fn windows_of_processing_time_that_have_fired_do_not_fire_again_at_another_paral
 
 #[test]
 fn state_of_another_type_is_refused_by_name() {
-    let (mut operator, _) = counting(0, 1);
+    let (mut operator, _) = counting(None)(0, 1);
     operator.push(&mut Batch::from(vec![1, 2, 3])).unwrap();
     let mut snapshot = Snapshot::new(barrier(1));
     operator.snapshot(&mut snapshot).unwrap();
     let mut state = written(snapshot);
     state.operators[0].states[0].schema = schema("value by key", &["u64", "f64"]);
-    let (mut other, _) = counting(0, 1);
+    let (mut other, _) = counting(None)(0, 1);
     let error = other
         .restore(&Restored::new(state))
         .unwrap_err()
@@ -406,7 +442,7 @@ fn state_of_another_type_is_refused_by_name() {
 
 #[test]
 fn bytes_that_end_early_are_refused() {
-    let (mut operator, _) = counting(0, 1);
+    let (mut operator, _) = counting(None)(0, 1);
     operator.push(&mut Batch::from(vec![1, 2, 3])).unwrap();
     let mut snapshot = Snapshot::new(barrier(1));
     operator.snapshot(&mut snapshot).unwrap();
@@ -415,7 +451,7 @@ fn bytes_that_end_early_are_refused() {
     for cut in 0..length {
         let mut state = whole.clone();
         state.operators[0].states[0].chunks[0].content.truncate(cut);
-        let (mut other, _) = counting(0, 1);
+        let (mut other, _) = counting(None)(0, 1);
         let error = other
             .restore(&Restored::new(state))
             .unwrap_err()

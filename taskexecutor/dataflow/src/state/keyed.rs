@@ -1,18 +1,20 @@
 //! The keyed state of one subtask: keys, columns, timers.
 
 use std::any::{Any, type_name};
+use std::sync::Arc;
 
 use spindle_common::key_group::key_hash;
 use spindle_common::time::EventTime;
 
 use crate::codec::{self, Malformed};
-use crate::connector::OperatorError;
 use crate::key::Keys;
 use crate::operator::OperatorContext;
 use crate::operator::groups::Groups;
 use crate::record::Key;
 use crate::snapshot::{Restored, Snapshot, StateOwner};
 use crate::state::Place;
+use crate::state::residence::Residence;
+use crate::state::store::StateStores;
 use crate::state::table::SlotTable;
 use crate::task::TaskError;
 use crate::timer::Timers;
@@ -46,6 +48,15 @@ pub(crate) trait Column: Any {
 
     /// Takes what [`Self::write`] has appended for the key in this place.
     fn read(&mut self, place: Place, bytes: &mut &[u8]) -> Result<(), Malformed>;
+
+    /// Leaves this key with nothing.
+    fn clear(&mut self, place: Place);
+
+    /// Memory that a key without anything takes, in bytes.
+    fn slot_bytes(&self) -> usize;
+
+    /// Whether reading changes what is written.
+    fn changes_when_read(&self) -> bool;
 }
 
 /// A declared state.
@@ -76,6 +87,8 @@ pub(crate) struct Keyed {
     /// Processing time, by which state expires.
     pub(crate) now: i64,
     maybe_free: Vec<Place>,
+    /// What of it stands in a store, if there is one.
+    pub(crate) residence: Option<Box<Residence>>,
 }
 
 impl Keyed {
@@ -90,19 +103,29 @@ impl Keyed {
     }
 
     fn is_free(&self, place: Place) -> bool {
-        self.states.iter().all(|state| state.column.is_empty(place))
+        let in_memory = |residence: &Residence| residence.is_in_memory(place);
+        self.residence.as_deref().is_none_or(in_memory)
+            && self.states.iter().all(|state| state.column.is_empty(place))
             && !self.event_timers.has_any(place)
             && !self.processing_timers.has_any(place)
     }
 
     fn sweep(&mut self, slots: usize) {
         let groups = self.event_timers.groups() as u32;
-        for state in self.states.iter_mut().filter(|s| s.column.expires()) {
+        let states = (0..).zip(&mut self.states);
+        for (index, state) in states.filter(|(_, state)| state.column.expires()) {
             let mut left = slots;
             for _ in 0..groups {
+                let before = self.maybe_free.len();
                 let looked = state
                     .column
                     .sweep(state.swept, left, self.now, &mut self.maybe_free);
+                if let Some(residence) = &mut self.residence {
+                    let emptied = &self.maybe_free[before..];
+                    emptied
+                        .iter()
+                        .for_each(|&place| residence.changed(place, index));
+                }
                 if looked == left {
                     state.swept.slot += looked as u32;
                     break;
@@ -122,11 +145,16 @@ pub(crate) struct KeyedStore<K> {
     pub(crate) tables: Groups<SlotTable<K>>,
     pub(crate) keyed: Keyed,
     expires: bool,
+    stores: Option<Arc<dyn StateStores>>,
 }
 
 impl<K: Key> KeyedStore<K> {
-    /// The state of the operator's key groups: these states, all empty.
-    pub(crate) fn new(context: &OperatorContext, states: Vec<Declared>) -> Self {
+    /// The state of the operator's key groups: these states, all empty. With `stores` it need not fit into memory.
+    pub(crate) fn new(
+        context: &OperatorContext,
+        states: Vec<Declared>,
+        stores: Option<Arc<dyn StateStores>>,
+    ) -> Self {
         let tables = Groups::of(context);
         let groups = tables.len();
         let keyed = Keyed {
@@ -136,11 +164,13 @@ impl<K: Key> KeyedStore<K> {
             place: Place { group: 0, slot: 0 },
             now: i64::MIN,
             maybe_free: Vec::new(),
+            residence: None,
         };
         Self {
             tables,
             expires: keyed.expires(),
             keyed,
+            stores,
         }
     }
 
@@ -151,15 +181,16 @@ impl<K: Key> KeyedStore<K> {
         }
     }
 
-    /// Appends the place of each record's key. Places hold until [`Self::finish`].
+    /// Appends the place of each record's key, with its state in memory. Places hold until [`Self::finish`].
     pub(crate) fn places(
         &mut self,
+        owner: &StateOwner,
         keys: &Keys<'_, K>,
         hashes: &[u64],
         places: &mut Vec<Place>,
-    ) -> Result<(), OperatorError> {
+    ) -> Result<(), TaskError> {
         for (index, &hash) in hashes.iter().enumerate() {
-            let group = self.tables.place(hash)?;
+            let group = self.tables.place(hash).map_err(|e| e.of(owner.name()))?;
             let (slot, new) = self.tables.at(group).slot(hash, keys.get(index));
             let place = Place {
                 group: group as u32,
@@ -170,51 +201,113 @@ impl<K: Key> KeyedStore<K> {
             }
             places.push(place);
         }
+        if self.keyed.residence.is_some() {
+            self.load(owner, places)?;
+        }
         Ok(())
     }
 
-    /// Frees what a function left without state, if there is much of it. No places may be kept.
-    pub(crate) fn relieve(&mut self) {
-        if self.keyed.maybe_free.len() >= MAYBE_FREE {
-            self.free();
-        }
+    /// Brings the state of the keys in these places into memory, if it is not there.
+    pub(crate) fn load(&mut self, owner: &StateOwner, places: &[Place]) -> Result<(), TaskError> {
+        let Self { tables, keyed, .. } = self;
+        let Some(mut residence) = keyed.residence.take() else {
+            return Ok(());
+        };
+        let key = |place: Place| tables.get(place.group as usize).key(place.slot);
+        let loaded = residence.load(owner, places, key, &mut keyed.states);
+        keyed.residence = Some(residence);
+        loaded
     }
 
-    /// After a batch of this many records: removes some of what has expired, and frees the slots of keys without state and timers.
-    pub(crate) fn finish(&mut self, records: usize) {
+    /// Within a turn of many timers: frees what a function left without state, and lets go of what is too much for memory. No places may be
+    /// kept.
+    pub(crate) fn relieve(&mut self, owner: &StateOwner) -> Result<(), TaskError> {
+        if self.keyed.maybe_free.len() >= MAYBE_FREE {
+            self.free(owner)?;
+        }
+        self.evict(owner)
+    }
+
+    /// After a batch of this many records: removes some of what has expired, frees the slots of keys without state and timers, and lets go of
+    /// what is too much for memory.
+    pub(crate) fn finish(&mut self, owner: &StateOwner, records: usize) -> Result<(), TaskError> {
         if self.expires {
             self.keyed.sweep(records.max(SWEPT_AT_LEAST));
         }
-        self.free();
+        self.free(owner)?;
+        self.evict(owner)
     }
 
-    fn free(&mut self) {
-        let mut maybe_free = std::mem::take(&mut self.keyed.maybe_free);
+    fn free(&mut self, owner: &StateOwner) -> Result<(), TaskError> {
+        let Self { tables, keyed, .. } = self;
+        let mut maybe_free = std::mem::take(&mut keyed.maybe_free);
+        if keyed.residence.is_some() {
+            // A place may be in it twice, and the store hears of it once.
+            maybe_free.sort_unstable();
+            maybe_free.dedup();
+            maybe_free.retain(|&place| keyed.is_free(place));
+        }
+        if let Some(residence) = &mut keyed.residence {
+            let key = |place: Place| tables.get(place.group as usize).key(place.slot);
+            residence.forget(owner, &maybe_free, key, &keyed.states)?;
+        }
         for place in maybe_free.drain(..) {
-            if self.keyed.is_free(place) {
-                self.tables.at(place.group as usize).remove(place.slot);
+            if keyed.is_free(place) || keyed.residence.is_some() {
+                tables.at(place.group as usize).remove(place.slot);
             }
         }
-        self.keyed.maybe_free = maybe_free;
+        keyed.maybe_free = maybe_free;
+        Ok(())
+    }
+
+    /// Lets go of the state of keys that were not used lately, if there is too much of it. Keys with timers stay.
+    fn evict(&mut self, owner: &StateOwner) -> Result<(), TaskError> {
+        let Self { tables, keyed, .. } = self;
+        let Some(residence) = &mut keyed.residence else {
+            return Ok(());
+        };
+        if !residence.is_full() {
+            return Ok(());
+        }
+        let key = |place: Place| tables.get(place.group as usize).key(place.slot);
+        let gone = residence.evict(owner, key, &mut keyed.states)?;
+        for place in gone {
+            let timers = [&keyed.event_timers, &keyed.processing_timers];
+            if !timers.iter().any(|timers| timers.has_any(place)) {
+                tables.at(place.group as usize).remove(place.slot);
+            }
+        }
+        Ok(())
     }
 
     /// Writes all states and timers.
-    pub(crate) fn write(&self, owner: &StateOwner, into: &mut Snapshot) -> Result<(), TaskError> {
+    pub(crate) fn write(
+        &mut self,
+        owner: &StateOwner,
+        into: &mut Snapshot,
+    ) -> Result<(), TaskError> {
         let key = type_name::<K>();
-        for state in &self.keyed.states {
-            let schema = format!("{} by {key}", state.column.schema());
-            into.keyed(owner, &state.name, schema, |group, out| {
-                let mut entries = 0;
-                self.each_key(group, |place, key| {
-                    if !state.column.is_empty(place) {
-                        entries += 1;
-                        codec::encode(key, out)?;
-                        state.column.write(place, out)?;
-                    }
-                    Ok(())
+        if let Some(mut residence) = self.keyed.residence.take() {
+            let key = |place: Place| self.tables.get(place.group as usize).key(place.slot);
+            let written = residence.write(owner, into, key, &self.keyed.states);
+            self.keyed.residence = Some(residence);
+            written?;
+        } else {
+            for state in &self.keyed.states {
+                let schema = format!("{} by {key}", state.column.schema());
+                into.keyed(owner, &state.name, schema, |group, out| {
+                    let mut entries = 0;
+                    self.each_key(group, |place, key| {
+                        if !state.column.is_empty(place) {
+                            entries += 1;
+                            codec::encode(key, out)?;
+                            state.column.write(place, out)?;
+                        }
+                        Ok(())
+                    })?;
+                    Ok(entries)
                 })?;
-                Ok(entries)
-            })?;
+            }
         }
         let timers = [&self.keyed.event_timers, &self.keyed.processing_timers];
         for (name, timers) in TIMERS.into_iter().zip(timers) {
@@ -255,21 +348,28 @@ impl<K: Key> KeyedStore<K> {
     /// Takes what [`Self::write`] wrote. States that are declared now and were not then begin empty.
     pub(crate) fn read(&mut self, owner: &StateOwner, from: &Restored) -> Result<(), TaskError> {
         let by = type_name::<K>();
+        if let Some(stores) = &self.stores {
+            let residence =
+                Residence::restore::<K>(owner, &**stores, &mut self.keyed.states, from)?;
+            self.keyed.residence = Some(Box::new(residence));
+        }
         let Self { tables, keyed, .. } = self;
         let mut place_of = |group: usize, bytes: &mut &[u8]| {
             let key: K = codec::decode(bytes)?;
             let (slot, _) = tables.at(group).slot(key_hash(&key), &key);
-            Ok(Place {
+            Ok::<_, Malformed>(Place {
                 group: group as u32,
                 slot,
             })
         };
-        for state in &mut keyed.states {
-            let schema = format!("{} by {by}", state.column.schema());
-            from.keyed(owner, &state.name, &schema, |group, bytes| {
-                let place = place_of(group, bytes)?;
-                state.column.read(place, bytes)
-            })?;
+        if keyed.residence.is_none() {
+            for state in &mut keyed.states {
+                let schema = format!("{} by {by}", state.column.schema());
+                from.keyed(owner, &state.name, &schema, |group, bytes| {
+                    let place = place_of(group, bytes)?;
+                    state.column.read(place, bytes)
+                })?;
+            }
         }
         let timers = [&mut keyed.event_timers, &mut keyed.processing_timers];
         for (name, timers) in TIMERS.into_iter().zip(timers) {

@@ -247,4 +247,17 @@ impl<V: Record> Column for Lists<V> {
         list.stamps = stamps;
         Ok(())
     }
+    fn clear(&mut self, place: Place) {
+        if let Some(list) = self.groups[place.group as usize].get_mut(place.slot as usize) {
+            *list = List::default();
+        }
+    }
+
+    fn slot_bytes(&self) -> usize {
+        size_of::<List<V>>()
+    }
+
+    fn changes_when_read(&self) -> bool {
+        self.ttl.is_some_and(StateTtl::changes_when_read)
+    }
 }

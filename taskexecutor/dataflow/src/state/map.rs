@@ -290,4 +290,17 @@ impl<M: Record + Ord, V: Record> Column for Maps<M, V> {
         }
         Ok(())
     }
+    fn clear(&mut self, place: Place) {
+        if let Some(map) = self.groups[place.group as usize].get_mut(place.slot as usize) {
+            map.clear();
+        }
+    }
+
+    fn slot_bytes(&self) -> usize {
+        size_of::<Entries<M, V>>()
+    }
+
+    fn changes_when_read(&self) -> bool {
+        self.ttl.is_some_and(StateTtl::changes_when_read)
+    }
 }

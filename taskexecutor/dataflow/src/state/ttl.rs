@@ -59,6 +59,14 @@ impl StateTtl {
         stamp.saturating_add(self.after_ms) <= now
     }
 
+    /// Whether reading is what something lives on from.
+    pub(crate) const fn changes_when_read(self) -> bool {
+        match self.update {
+            Update::OnCreateAndWrite => false,
+            Update::OnReadAndWrite => true,
+        }
+    }
+
     /// Whether what was written then can be read now; if so, and reading counts, it lives on from now.
     #[inline]
     pub(crate) fn read(&self, stamp: &Cell<i64>, now: i64) -> bool {

@@ -218,4 +218,20 @@ impl<V: Record> Column for Values<V> {
         *self.cell(place, stamp) = codec::decode(bytes)?;
         Ok(())
     }
+    fn clear(&mut self, place: Place) {
+        if let Some(value) = self.groups[place.group as usize]
+            .values
+            .get_mut(place.slot as usize)
+        {
+            *value = None;
+        }
+    }
+
+    fn slot_bytes(&self) -> usize {
+        size_of::<Option<V>>() + size_of::<Cell<i64>>()
+    }
+
+    fn changes_when_read(&self) -> bool {
+        self.ttl.is_some_and(StateTtl::changes_when_read)
+    }
 }
