@@ -475,6 +475,7 @@ impl<T, E: Encode<T>> Sink<T> for PartFiles<E> {
         checkpoint: CheckpointId,
     ) -> Result<Option<Vec<Vec<u8>>>, OperatorError> {
         self.settle()?;
+        self.remove_void(false, &[])?;
         // A file without records is there for people, at the end: nothing is lost with it.
         if self.ends_empty {
             return Ok(Some(Vec::new()));
