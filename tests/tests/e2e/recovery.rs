@@ -342,6 +342,21 @@ fn committed_output_is_right_with_unaligned_checkpoints() {
     println!("{}", ward.with(&unaligned).survive(1, &[(4, 5)]));
 }
 
+/// With so little memory that most of the state is on disk, and checkpoints of its files.
+#[cfg(feature = "rocksdb")]
+#[test]
+fn committed_output_is_right_with_state_on_disk_whatever_is_killed() {
+    let settings = [
+        "state.backend.type=rocksdb",
+        "execution.checkpointing.incremental=true",
+        "state.backend.rocksdb.table.size=1k",
+        "state.backend.rocksdb.writebuffer.size=1m",
+    ];
+    let victims = [Victim::Worker, Victim::TaskExecutor];
+    let ward = Ward::new(hadoop(), Place::Alone, seed(2), 30_000, &victims);
+    println!("{}", ward.with(&settings).survive(1, &[(4, 5)]));
+}
+
 #[test]
 fn committed_output_is_right_when_the_application_master_is_killed() {
     let victims = [Victim::ApplicationMaster];

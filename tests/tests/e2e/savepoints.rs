@@ -19,18 +19,32 @@ const RATE: u64 = 2000;
 
 /// The job whose output is known by arithmetic, attached; `interval` is that of its checkpoints.
 fn durable(output: &str, parallelism: u32, interval: Option<&str>, more: &[&str]) -> Attached {
-    let target = [
-        "-t",
-        "yarn-per-job",
-        "-D",
-        "taskmanager.numberOfTaskSlots=2",
-    ];
-    let arguments = [&target[..], more].concat();
+    let arguments = [&PER_JOB[..], more].concat();
     durable_on(&arguments, output, parallelism, interval, &[])
 }
 
+/// In an application of its own.
+const PER_JOB: [&str; 4] = [
+    "-t",
+    "yarn-per-job",
+    "-D",
+    "taskmanager.numberOfTaskSlots=2",
+];
+
 /// The same where these arguments of `spindle` say, with these of its own.
 fn durable_on(
+    arguments: &[&str],
+    output: &str,
+    parallelism: u32,
+    interval: Option<&str>,
+    own: &[&str],
+) -> Attached {
+    durable_of(RECORDS, arguments, output, parallelism, interval, own)
+}
+
+/// The same with so many numbers.
+fn durable_of(
+    records: u64,
     arguments: &[&str],
     output: &str,
     parallelism: u32,
@@ -48,7 +62,7 @@ fn durable_on(
     }
     command.arg(binary("durable")).args([
         "--records",
-        &RECORDS.to_string(),
+        &records.to_string(),
         "--rate",
         &RATE.to_string(),
         "--output",
@@ -103,8 +117,12 @@ fn rows(output: &str, name: &str, header: &str) -> Vec<String> {
 }
 
 fn is_right(output: &str) {
-    same(&rows(output, "counts", "key,start,count"), &counts(RECORDS));
-    same(&rows(output, "pairs", "ask,bid"), &pairs(RECORDS));
+    is_right_of(RECORDS, output);
+}
+
+fn is_right_of(records: u64, output: &str) {
+    same(&rows(output, "counts", "key,start,count"), &counts(records));
+    same(&rows(output, "pairs", "ask,bid"), &pairs(records));
 }
 
 fn same(found: &[String], expected: &[String]) {
@@ -161,6 +179,65 @@ fn a_job_that_was_stopped_with_a_savepoint_goes_on_at_another_parallelism() {
     assert_eq!(disposed.code, 0, "{disposed:?}");
     let gone = verb(&["savepoint", "-d", &path]);
     assert_eq!(gone.code, 2, "{gone:?}");
+}
+
+/// A savepoint says nothing of the backend: the job begins in memory, goes on with RocksDB, and ends in memory.
+#[cfg(feature = "rocksdb")]
+#[test]
+fn a_job_goes_from_memory_to_disk_and_back_by_savepoints() {
+    let (output, savepoints) = (fresh("moved"), fresh("savepoints"));
+    let stop = |mut client: Attached| {
+        let (application, job) = running(&mut client);
+        has_read(&application, &job);
+        let path = taken(&[
+            "stop",
+            "--output",
+            "json",
+            "-yid",
+            &application,
+            "-p",
+            &savepoints,
+            &job,
+        ]);
+        let (code, events) = client.end(LIMIT);
+        assert_eq!(code, 0, "{events:#?}");
+        path
+    };
+    // It is still reading when it is stopped for the second time.
+    let records = 3 * RECORDS;
+    let interval = Some("300 ms");
+    let in_memory = stop(durable_of(records, &PER_JOB, &output, 4, interval, &[]));
+    let rocksdb = [
+        "-D",
+        "state.backend.type=rocksdb",
+        "-D",
+        "execution.checkpointing.incremental=true",
+        "-D",
+        "state.backend.rocksdb.table.size=1k",
+        "-s",
+        &in_memory,
+    ];
+    let on_disk = stop(durable_of(
+        records,
+        &[&PER_JOB[..], &rocksdb].concat(),
+        &output,
+        2,
+        interval,
+        &[],
+    ));
+    let verified = verb(&["state", "--verify", &on_disk]);
+    assert_eq!(verified.code, 0, "{verified:?}");
+    let resumed = durable_of(
+        records,
+        &[&PER_JOB[..], &["-s", &on_disk]].concat(),
+        &output,
+        1,
+        interval,
+        &[],
+    );
+    let (code, events) = resumed.end(LIMIT);
+    assert_eq!(code, 0, "{events:#?}");
+    is_right_of(records, &output);
 }
 
 #[test]
