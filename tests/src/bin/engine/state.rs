@@ -21,6 +21,7 @@ use spindle_common::checkpoint::CheckpointId;
 use spindle_hadoop::conf::Configuration;
 use spindle_hadoop::fs::FileSystem;
 use spindle_storage::SnapshotStorage;
+use spindle_worker::StateBackend;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
@@ -44,6 +45,15 @@ pub(crate) struct Options {
     /// Of `state`: checkpoints in a stretch with checkpoints; one without is as long.
     #[arg(long, default_value_t = 5)]
     checkpoints: u32,
+    /// Of `state`: where the counts are, `hashmap` or `rocksdb`.
+    #[arg(long, default_value = "hashmap")]
+    backend: String,
+    /// Of `state`: checkpoints are the files of the store.
+    #[arg(long)]
+    incremental: bool,
+    /// Of `state`: once all keys are there, so many of them are counted. Without it all.
+    #[arg(long)]
+    hot: Option<u64>,
     /// Of `state`: stretches of either kind.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
@@ -63,6 +73,8 @@ pub(crate) struct Figures {
     async_ms: Vec<f64>,
     /// Of the last checkpoint.
     bytes: u64,
+    /// By checkpoint: bytes that were written for it.
+    written: Vec<u64>,
     /// From the deployment of the tasks to the first record that one of them hands on.
     restore_ms: f64,
 }
@@ -105,9 +117,15 @@ async fn measure(keys: u64, parallelism: u32, options: &Options) -> Result<Figur
     let fs = FileSystem::new(&conf, &user).map_err(|error| error.to_string())?;
     let storage = SnapshotStorage::new(fs);
     let probe = Arc::new(Probe::default());
-    let dataflow = job::counting(keys, parallelism, &probe)?;
+    let hot = options.hot.unwrap_or(keys);
+    let dataflow = job::counting(keys, hot, parallelism, &probe)?;
     let mut figures = Figures::default();
-    let mut cluster = Cluster::start(&dataflow, &storage, parallelism, &options.directory)?;
+    let backend = backend(options)?;
+    let start = |dataflow| {
+        let directory = &options.directory;
+        Cluster::start(dataflow, &storage, parallelism, directory, backend.as_ref())
+    };
+    let mut cluster = start(&dataflow)?;
     cluster.deploy(None)?;
     reached(&probe, keys).await?;
     let interval = Duration::from_millis(options.interval_ms);
@@ -125,9 +143,11 @@ async fn measure(keys: u64, parallelism: u32, options: &Options) -> Result<Figur
             figures.sync_ms.push(taken.sync_us as f64 / 1e3);
             figures.async_ms.push(taken.async_us as f64 / 1e3);
             figures.bytes = taken.bytes;
-            if let Some(before) = last.replace(taken) {
-                cluster.discard(&before);
+            figures.written.push(taken.written);
+            if let Some(before) = &last {
+                cluster.discard(before, &taken);
             }
+            last = Some(taken);
             let next = stretch.began + interval * (n + 1);
             sleep_until(next.into()).await;
         }
@@ -138,8 +158,8 @@ async fn measure(keys: u64, parallelism: u32, options: &Options) -> Result<Figur
     storage.settle().await;
 
     let probe = Arc::new(Probe::default());
-    let dataflow = job::counting(keys, parallelism, &probe)?;
-    let cluster = Cluster::start(&dataflow, &storage, parallelism, &options.directory)?;
+    let dataflow = job::counting(keys, hot, parallelism, &probe)?;
+    let cluster = start(&dataflow)?;
     let began = Instant::now();
     cluster.deploy(Some(&last))?;
     reached(&probe, 1).await?;
@@ -148,6 +168,39 @@ async fn measure(keys: u64, parallelism: u32, options: &Options) -> Result<Figur
     let removed = storage.discard(&options.directory).await;
     removed.map_err(|error| error.report())?;
     Ok(figures)
+}
+
+/// Where the counts are; none if in memory.
+#[cfg(not(feature = "rocksdb"))]
+fn backend(options: &Options) -> Result<Option<StateBackend>, String> {
+    match &*options.backend {
+        "hashmap" => Ok(None),
+        other => Err(format!(
+            "there is no backend `{other}` in this build: `rocksdb` needs the feature `rocksdb`"
+        )),
+    }
+}
+
+#[cfg(feature = "rocksdb")]
+fn backend(options: &Options) -> Result<Option<StateBackend>, String> {
+    use spindle_state_rocksdb::{RocksDbOptions, RocksDbStores};
+    match &*options.backend {
+        "hashmap" => return Ok(None),
+        "rocksdb" => {}
+        other => return Err(format!("there is no backend `{other}`")),
+    }
+    // As a job has it that says nothing else.
+    let settings = RocksDbOptions {
+        table_bytes: 64 << 20,
+        block_cache_bytes: 32 << 20,
+        write_buffer_bytes: 64 << 20,
+        incremental: options.incremental,
+    };
+    let make = move |directory: &std::path::Path, earlier| {
+        let stores = RocksDbStores::new(directory, settings.clone(), earlier)?;
+        Ok(Arc::new(stores) as Arc<dyn spindle_dataflow::state::store::StateStores>)
+    };
+    Ok(Some(StateBackend::new(&std::env::temp_dir(), make)))
 }
 
 /// Waits until this many records were counted.

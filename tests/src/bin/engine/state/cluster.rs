@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use spindle_common::checkpoint::metadata::{OperatorMetadata, SnapshotMetadata};
 use spindle_common::checkpoint::{
     BarrierAlignment, CheckpointBarrier, CheckpointId, Distribution, OperatorSnapshot,
-    SnapshotKind, StateSnapshot, SubtaskCheckpointStats, SubtaskSnapshot, TaskRestore,
+    SnapshotKind, StateChunk, StateHandle, StateSnapshot, SubtaskCheckpointStats, SubtaskSnapshot,
+    TaskRestore,
 };
 use spindle_common::execution::ExecutionState;
 use spindle_common::gateway::{FromWorker, TaskCheckpointOutcome, ToWorker};
@@ -17,7 +18,7 @@ use spindle_common::key_group::key_groups_of;
 use spindle_dataflow::task::Dataflow;
 use spindle_rpc::Secret;
 use spindle_storage::{Finish, SnapshotStorage, checkpoint_directory};
-use spindle_worker::{Worker, WorkerConfig};
+use spindle_worker::{StateBackend, Worker, WorkerConfig};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -49,6 +50,7 @@ pub(crate) struct Taken {
     pub(crate) sync_us: u64,
     pub(crate) async_us: u64,
     pub(crate) bytes: u64,
+    pub(crate) written: u64,
     directory: String,
     operators: Vec<OperatorMetadata>,
 }
@@ -63,6 +65,7 @@ impl Cluster {
         storage: &SnapshotStorage,
         workers: u32,
         directory: &str,
+        backend: Option<&StateBackend>,
     ) -> Result<Self, String> {
         let secret = Secret::generate().map_err(|error| format!("there is no secret: {error}"))?;
         let (sender, reports) = mpsc::channel(REPORTS);
@@ -78,6 +81,7 @@ impl Cluster {
         for _ in 0..workers {
             let config = WorkerConfig {
                 storage: Some(storage.clone()),
+                backend: backend.cloned(),
                 ..WorkerConfig::new(JOB, "127.0.0.1".to_owned(), secret.clone())
             };
             let started = Worker::start(dataflow.clone(), config, &Handle::current());
@@ -174,6 +178,7 @@ impl Cluster {
             sync_us: most(|stats| stats.sync_us),
             async_us: most(|stats| stats.async_us),
             bytes: all.iter().map(|stats| stats.state_bytes).sum(),
+            written: all.iter().map(|stats| stats.written_bytes).sum(),
             directory,
             operators,
         })
@@ -228,8 +233,17 @@ impl Cluster {
             .collect()
     }
 
-    /// Deletes a checkpoint beside what goes on.
-    pub(crate) fn discard(&mut self, taken: &Taken) {
+    /// Deletes a checkpoint beside what goes on, unless this newer one refers to it.
+    pub(crate) fn discard(&mut self, taken: &Taken, newer: &Taken) {
+        let states = newer.operators.iter().flat_map(|operator| &operator.states);
+        let inside = format!("{}/", taken.directory);
+        let refers = |chunk: &StateChunk| match &chunk.content {
+            StateHandle::Inline(_) => false,
+            StateHandle::File(range) => range.path.starts_with(&inside),
+        };
+        if states.flat_map(|state| &state.chunks).any(refers) {
+            return;
+        }
         let (storage, directory) = (self.storage.clone(), taken.directory.clone());
         // What is left goes with the directory of all.
         self.beside.spawn(async move {

@@ -30,16 +30,17 @@ pub(crate) struct Probe {
     pub(crate) stall_cpu_ns: AtomicU64,
 }
 
-/// Counts so many keys in this many subtasks.
+/// Counts so many keys in this many subtasks; once all are there, so many of them as are hot.
 pub(crate) fn counting(
     keys: u64,
+    hot: u64,
     parallelism: u32,
     probe: &Arc<Probe>,
 ) -> Result<Dataflow, String> {
     let mut harness = Harness::new(parallelism);
     harness
         .env()
-        .source("numbers", Endless { keys })
+        .source("numbers", Endless { keys, hot })
         .key_by(|key| *key)
         .scan(
             || 0_u64,
@@ -57,6 +58,7 @@ pub(crate) fn counting(
 /// Each key once, then keys at random. The subtasks take batches of numbers in turn.
 struct Endless {
     keys: u64,
+    hot: u64,
 }
 
 impl Source<u64> for Endless {
@@ -75,6 +77,7 @@ impl Source<u64> for Endless {
     ) -> Result<Box<dyn SourceReader<u64>>, OperatorError> {
         Ok(Box::new(Reader {
             keys: self.keys,
+            hot: self.hot,
             next: u64::from(context.subtask) * BATCH_RECORDS as u64,
             stride: u64::from(context.parallelism) * BATCH_RECORDS as u64,
         }))
@@ -83,6 +86,7 @@ impl Source<u64> for Endless {
 
 struct Reader {
     keys: u64,
+    hot: u64,
     next: u64,
     stride: u64,
 }
@@ -90,9 +94,9 @@ struct Reader {
 impl SourceReader<u64> for Reader {
     fn read(&mut self, out: &mut Batch<u64>) -> Result<SourceStatus, OperatorError> {
         let numbers = self.next..self.next + BATCH_RECORDS as u64;
-        let keys = self.keys;
+        let (keys, hot) = (self.keys, self.hot);
         out.records
-            .extend(numbers.map(|n| if n < keys { n } else { scatter(n) % keys }));
+            .extend(numbers.map(|n| if n < keys { n } else { scatter(n) % hot }));
         self.next += self.stride;
         Ok(SourceStatus::More)
     }
