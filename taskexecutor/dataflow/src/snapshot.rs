@@ -25,14 +25,14 @@ use spindle_common::key_group::key_groups_of;
 use crate::codec::{self, Malformed};
 use crate::connector::OperatorError;
 use crate::operator::OperatorContext;
-use crate::state::store::StoreError;
 use crate::task::TaskError;
 
 mod stored;
 #[cfg(test)]
 mod tests;
 
-pub use stored::{FrozenFile, STORE};
+use stored::Later;
+pub use stored::{Content, FrozenFile, STORE};
 
 /// Which operator of which subtask has state.
 #[derive(Debug, Clone)]
@@ -108,11 +108,6 @@ impl StateOwner {
         self.failed("restore", state, why)
     }
 
-    /// What the operator keeps its state in does not work: another one may.
-    pub(crate) fn store_failed(&self, error: &StoreError) -> TaskError {
-        OperatorError::transient(format!("{error} (operator `{}`)", self.uid)).of(&self.name)
-    }
-
     fn failed(&self, doing: &str, state: &str, why: impl std::fmt::Display) -> TaskError {
         let uid = &self.uid;
         OperatorError::permanent(format!(
@@ -125,40 +120,6 @@ impl StateOwner {
 /// What a state is made of, in words that are equal exactly if its bytes can be read.
 pub(crate) fn schema(kind: &str, types: &[&str]) -> String {
     format!("{kind}<{}>", types.join(", "))
-}
-
-/// The bytes of a chunk.
-#[derive(Debug)]
-pub enum Content {
-    /// They are there.
-    Bytes(Vec<u8>),
-    /// They are made from what was shared at the barrier, in any thread. What the task does meanwhile does not change them.
-    Later(Later),
-    /// They are in a file on this machine, for as long as the store is held that was frozen at the barrier.
-    File(FrozenFile),
-}
-
-/// What makes the bytes of a chunk.
-pub struct Later(Box<dyn FnOnce() -> Result<Vec<u8>, TaskError> + Send>);
-
-impl std::fmt::Debug for Later {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Later")
-    }
-}
-
-impl Content {
-    /// The bytes. Reads a file, if they are in one.
-    ///
-    /// # Errors
-    /// If a key or a value says that it cannot be written, or the file cannot be read.
-    pub fn into_bytes(self) -> Result<Vec<u8>, TaskError> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes),
-            Self::Later(Later(make)) => make(),
-            Self::File(file) => file.read(),
-        }
-    }
 }
 
 /// What the operators of a chain write at a barrier.

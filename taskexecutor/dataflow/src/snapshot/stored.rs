@@ -5,8 +5,9 @@ use std::sync::Arc;
 use spindle_common::checkpoint::{Distribution, StateChunk, StateSnapshot};
 
 use crate::codec::Malformed;
-use crate::snapshot::{Content, Snapshot, StateOwner, to_bytes};
-use crate::state::store::{Frozen, FrozenState, Manifest, StoreFile};
+use crate::connector::OperatorError;
+use crate::snapshot::{Snapshot, StateOwner, to_bytes};
+use crate::state::store::{Frozen, FrozenState, Manifest, StoreError, StoreFile};
 use crate::task::TaskError;
 
 /// Name of the state that an operator's store is, where that is written as its files. Each subtask gets those of all, and takes what has key
@@ -36,6 +37,47 @@ impl FrozenFile {
     pub(super) fn read(&self) -> Result<Vec<u8>, TaskError> {
         let bytes = self.store.read(self.file);
         bytes.map_err(|error| self.owner.store_failed(&error))
+    }
+}
+
+/// The bytes of a chunk.
+#[derive(Debug)]
+pub enum Content {
+    /// They are there.
+    Bytes(Vec<u8>),
+    /// They are made from what was shared at the barrier, in any thread. What the task does meanwhile does not change them.
+    Later(Later),
+    /// They are in a file on this machine, for as long as the store is held that was frozen at the barrier.
+    File(FrozenFile),
+}
+
+/// What makes the bytes of a chunk.
+pub struct Later(pub(super) Box<dyn FnOnce() -> Result<Vec<u8>, TaskError> + Send>);
+
+impl std::fmt::Debug for Later {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Later")
+    }
+}
+
+impl Content {
+    /// The bytes. Reads a file, if they are in one.
+    ///
+    /// # Errors
+    /// If a key or a value says that it cannot be written, or the file cannot be read.
+    pub fn into_bytes(self) -> Result<Vec<u8>, TaskError> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            Self::Later(Later(make)) => make(),
+            Self::File(file) => file.read(),
+        }
+    }
+}
+
+impl StateOwner {
+    /// What the operator keeps its state in does not work: another one may.
+    pub(crate) fn store_failed(&self, error: &StoreError) -> TaskError {
+        OperatorError::transient(format!("{error} (operator `{}`)", self.uid)).of(&self.name)
     }
 }
 

@@ -87,7 +87,6 @@ fn selector() -> Arc<Remainder> {
 
 /// Where state is kept: in memory, or in a store behind so many bytes of memory.
 type Kept = Option<usize>;
-
 fn keeping(kept: Kept, subtask: u32, parallelism: u32) -> OperatorContext {
     OperatorContext {
         stores: kept.map(|bytes| Arc::new(MemoryStores::new(bytes)) as Arc<dyn StateStores>),
@@ -302,7 +301,7 @@ fn survives<O: Clone + Ord + std::fmt::Debug>(
     survives_elsewhere(&make, &make, &make, steps, cut, parallelism)
 }
 
-/// What a restored operator makes of the rest of its input, with what was made before the barrier, is what an undisturbed one makes of all.
+/// Before the barrier and restored it makes what an undisturbed one makes of all.
 fn survives_elsewhere<O: Clone + Ord + std::fmt::Debug>(
     model: impl Fn(u32, u32) -> Made<O>,
     make: impl Fn(u32, u32) -> Made<O>,
