@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use spindle_common::checkpoint::{
-    CheckpointBarrier, CheckpointId, OperatorSnapshot, SnapshotKind, SubtaskSnapshot,
+    BarrierAlignment, CheckpointBarrier, CheckpointId, OperatorSnapshot, SnapshotKind,
+    SubtaskSnapshot,
 };
 use spindle_common::key_group::{key_group, key_groups_of, key_hash, subtask_of};
 use spindle_common::time::{EventTime, MonoTime};
@@ -338,6 +339,7 @@ fn goes_on(job: Job, incremental: bool, before: u32, after: u32) {
     let barrier = CheckpointBarrier {
         id: CheckpointId(1),
         timestamp_ms: 0,
+        alignment: BarrierAlignment::Aligned,
         kind: SnapshotKind::Checkpoint,
         directory: Arc::from("file:///chk-1"),
     };
@@ -382,6 +384,7 @@ fn goes_on(job: Job, incremental: bool, before: u32, after: u32) {
     for (operator, _) in &mut second {
         let state = SubtaskSnapshot {
             operators: whole.clone(),
+            ..SubtaskSnapshot::default()
         };
         operator.restore(&Restored::new(state)).unwrap();
     }

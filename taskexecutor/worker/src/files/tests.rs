@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use spindle_common::checkpoint::SnapshotKind;
+use spindle_common::checkpoint::{BarrierAlignment, SnapshotKind};
 use spindle_common::time::{EventTime, MonoTime};
 use spindle_dataflow::batch::Batch;
 use spindle_dataflow::chain::Clock;
@@ -64,6 +64,7 @@ fn barrier(id: u64) -> CheckpointBarrier {
     CheckpointBarrier {
         id: CheckpointId(id),
         timestamp_ms: 0,
+        alignment: BarrierAlignment::Aligned,
         kind: SnapshotKind::Checkpoint,
         directory: Arc::from(format!("hdfs://nn/job/chk-{id}")),
     }

@@ -105,6 +105,7 @@ fn context(task: &TaskContext, uid: &str) -> OperatorContext {
         clock: task.clock.clone(),
         mailbox: task.mailbox.clone(),
         sides: SideOutputs::default(),
+        stores: None,
     }
 }
 
