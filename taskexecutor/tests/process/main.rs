@@ -29,6 +29,6 @@ fn worker_program() {
         eprintln!("cannot open the flux capacitor");
         std::process::exit(7);
     }
-    let ended = spindle_worker::process::run(Ok(program::dataflow(&behaviour)), init);
+    let ended = spindle_worker::process::run(Ok((program::dataflow(&behaviour), None)), init);
     std::process::exit(i32::from(ended.is_err()));
 }
