@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::JobId;
+
 /// Number of a checkpoint or savepoint of a job: from 1, ascending, never used twice, whatever restarts in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CheckpointId(pub u64);
@@ -235,6 +237,8 @@ pub struct SubtaskCheckpointStats {
 /// What a task begins with instead of nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskRestore {
+    /// The job that took the snapshot: another than the task's, where its job was begun with that.
+    pub job: JobId,
     /// The snapshot that it is from.
     pub checkpoint: CheckpointId,
     /// Directory of its metadata, as a URI: relative paths of handles begin there.

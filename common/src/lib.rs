@@ -18,4 +18,4 @@ pub mod time;
 /// Version of the messages between TaskExecutor and worker, and of the plan a job executable writes.
 ///
 /// A job executable built against another version is refused at submission.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;

@@ -136,8 +136,8 @@ pub struct SinkContext {
     pub execution: ExecutionAttemptId,
     /// Number of subtasks.
     pub parallelism: u32,
-    /// The checkpoint that the job has gone back to; none if it begins from its beginning. What a sink has shown for later ones, as where one is
-    /// damaged, will be written again. It may be that of another job, which this one was begun with.
+    /// The checkpoint of this job that it has gone back to; none if it begins from its beginning, or with what another job has left. What a sink
+    /// has shown for later ones, as where one is damaged, will be written again.
     pub restored_from: Option<CheckpointId>,
 }
 

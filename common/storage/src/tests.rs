@@ -63,6 +63,7 @@ impl Place {
         let metadata = self.storage.read_metadata(directory).await?;
         let operators = metadata.operators.into_iter();
         let restore = TaskRestore {
+            job: metadata.job,
             checkpoint: metadata.checkpoint,
             directory: directory.to_owned(),
             operators: operators

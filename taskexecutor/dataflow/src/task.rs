@@ -64,7 +64,7 @@ pub struct TaskContext {
     pub clock: Clock,
     /// How the task's thread is reached from outside.
     pub mailbox: Mailbox,
-    /// The checkpoint that the job has gone back to; none if it begins from its beginning.
+    /// The checkpoint of this job that it has gone back to; none if it begins from its beginning, or with what another job has left.
     pub restored_from: Option<CheckpointId>,
     /// What the operators of the chain begin with; empty if they begin with nothing.
     pub restored: SubtaskSnapshot<Vec<u8>>,

@@ -281,7 +281,9 @@ impl Inner {
             buffer_timeout: self.config.buffer_timeout,
             clock: clock(epoch),
             mailbox: Mailbox::new(Arc::clone(&signal) as _),
-            restored_from: deployment.restore.as_ref().map(|from| from.checkpoint),
+            restored_from: (deployment.restore.as_ref())
+                .filter(|from| from.job == job)
+                .map(|from| from.checkpoint),
             restored: SubtaskSnapshot::default(),
             stores: None,
             snapshots: Box::new(Writer(Arc::clone(&snapshots))),

@@ -174,6 +174,7 @@ impl TryFrom<proto::OperatorSnapshot> for OperatorSnapshot {
 impl From<TaskRestore> for proto::TaskRestore {
     fn from(restore: TaskRestore) -> Self {
         Self {
+            job: restore.job.to_bytes().to_vec(),
             checkpoint: restore.checkpoint.0,
             directory: restore.directory,
             operators: restore.operators.into_iter().map(Into::into).collect(),
@@ -187,6 +188,7 @@ impl TryFrom<proto::TaskRestore> for TaskRestore {
 
     fn try_from(restore: proto::TaskRestore) -> Result<Self, ConvertError> {
         Ok(Self {
+            job: id(&restore.job, JobId::from_bytes, "TaskRestore", "job")?,
             checkpoint: CheckpointId(restore.checkpoint),
             directory: restore.directory,
             operators: each(restore.operators)?,

@@ -12,7 +12,7 @@ use spindle_common::gateway::{TaskCheckpointOutcome, ToWorker};
 use spindle_dataflow::snapshot::Content;
 use spindle_dataflow::task::{Step, Task, TaskContext, TaskError, TaskFactory, TaskMail};
 
-use crate::support::{Host, Make, Sum, dataflow, eventually, producer};
+use crate::support::{Host, Make, Sum, dataflow, eventually, job, producer};
 
 /// More than stays inline.
 const LARGE: usize = 100_000;
@@ -408,6 +408,7 @@ async fn restored(run: &mut Run) -> (TaskRestore, Host, Log) {
     let factory = Stateful::factory(1, &log, on);
     let host = Host::start(&dataflow(factory, Sum::factory(|| {})));
     let restore = TaskRestore {
+        job: job(),
         checkpoint: CheckpointId(1),
         directory: run.uri(),
         operators: snapshot.operators,

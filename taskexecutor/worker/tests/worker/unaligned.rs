@@ -24,7 +24,7 @@ use spindle_dataflow::snapshot::{Restored, Snapshot, StateOwner};
 use spindle_dataflow::task::{Dataflow, Task, TaskContext, TaskError};
 use tokio::time::timeout;
 
-use crate::support::{Host, Make, consumer, dataflow, producer};
+use crate::support::{Host, Make, consumer, dataflow, job, producer};
 
 /// Records that the source reads at once.
 const BATCH: u64 = 512;
@@ -251,6 +251,7 @@ async fn a_slow_task_is_part_of_a_checkpoint<T: Record>(
     .dataflow();
     let mut c = Host::start(&flow);
     let restore = TaskRestore {
+        job: job(),
         finished: false,
         checkpoint: CheckpointId(1),
         directory,

@@ -47,6 +47,7 @@ impl<'a> RestorePlan<'a> {
         let written = |uid: &str| find(metadata, uid);
         let operators = vertex.operators.iter();
         TaskRestore {
+            job: metadata.job,
             checkpoint: self.from.id,
             directory: self.from.directory.clone(),
             finished: self.finished.contains(&(vertex.id, subtask)),

@@ -71,8 +71,9 @@ fn operators() -> impl Strategy<Value = Vec<OperatorSnapshot>> {
 }
 
 pub(super) fn restore() -> impl Strategy<Value = TaskRestore> {
-    (checkpoint(), text(), operators(), any::<bool>()).prop_map(
-        |(checkpoint, directory, operators, finished)| TaskRestore {
+    (job(), checkpoint(), text(), operators(), any::<bool>()).prop_map(
+        |(job, checkpoint, directory, operators, finished)| TaskRestore {
+            job,
             checkpoint,
             directory,
             operators,

@@ -131,6 +131,7 @@ impl Task {
 struct Complete {
     next: u64,
     prepared: Vec<Vec<u8>>,
+    /// None if it is of another job.
     checkpoint: Option<CheckpointId>,
 }
 
@@ -222,6 +223,7 @@ impl<'a> Job<'a> {
         self.id += 1;
         self.attempt = 0;
         self.checkpoint = 0;
+        self.complete.checkpoint = None;
         self.before = self.complete.clone();
         self.deploy(parallelism);
     }
@@ -455,6 +457,22 @@ fn what_was_shown_for_a_checkpoint_that_is_damaged_is_void() {
     job.checkpoint(3);
     job.end(2);
     assert_eq!(PLAIN.visible(&fixture), Vec::from_iter(0..20));
+}
+
+#[test]
+fn what_was_shown_before_a_job_went_back_to_the_snapshot_of_another_is_void() {
+    let fixture = Fixture::new();
+    let mut job = Job::start(&fixture, PLAIN, 1);
+    job.write(0, 10);
+    job.checkpoint(1);
+    job.resume(1);
+    job.write(0, 10);
+    // The first of this job, as the snapshot that it was begun with is the first of the other.
+    job.checkpoint(1);
+    job.damage();
+    job.write(0, 5);
+    job.end(1);
+    assert_eq!(PLAIN.visible(&fixture), Vec::from_iter(0..15));
 }
 
 #[test]

@@ -295,6 +295,7 @@ impl Taken {
             |operator: &&OperatorMetadata| vertex.operators.iter().any(|o| o.uid == operator.uid);
         let operators = self.operators.iter().filter(of_vertex);
         TaskRestore {
+            job: JOB,
             checkpoint: self.id,
             directory: self.directory.clone(),
             operators: operators
