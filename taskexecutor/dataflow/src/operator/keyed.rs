@@ -144,7 +144,8 @@ impl<K: Key, T, V: Record> RunningValues<K, T, V> {
         from.keyed(&self.owner, VALUES, &Self::schema(), |group, bytes| {
             let key: K = codec::decode(bytes)?;
             let value: V = codec::decode(bytes)?;
-            groups.at(group).place(key_hash(&key), &key, move || value);
+            let hash = key_hash(&key);
+            groups.at(group).insert(hash, key, value);
             Ok(())
         })
     }

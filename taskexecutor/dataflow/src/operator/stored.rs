@@ -114,7 +114,7 @@ impl<K: Key, V: Record> StoredTable<K, V> {
                 None => match self.old.find(hash, key) {
                     Some(place) => {
                         let cached = self.old.entry(place).2.clone();
-                        self.young.place(hash, key, || cached)
+                        self.young.insert(hash, key.clone(), cached)
                     }
                     None => {
                         let group = self.group(hash)?;
@@ -144,13 +144,16 @@ impl<K: Key, V: Record> StoredTable<K, V> {
                         from_bytes(&bytes).map_err(|why| self.owner.unreadable(self.name, &why))?;
                     self.saw(self.wanted.get(at).len() + bytes.len());
                     let changed = false;
-                    self.young.place(hash, key, || Cached { value, changed })
+                    self.young
+                        .insert(hash, key.clone(), Cached { value, changed })
                 }
                 (None, None) => {
                     let group = self.group(hash)? - *self.owner.groups().start();
                     self.entries[group as usize] += 1;
                     let (value, changed) = (create(), true);
-                    let place = self.young.place(hash, key, || Cached { value, changed });
+                    let place = self
+                        .young
+                        .insert(hash, key.clone(), Cached { value, changed });
                     self.changed.push(place);
                     place
                 }

@@ -104,14 +104,17 @@ impl<K: Eq + Clone, V, L: Entries<Entry<K, V>>> KeyTable<K, V, L> {
         if let Some(place) = self.find(hash, key) {
             return place;
         }
+        self.insert(hash, key.clone(), make())
+    }
+
+    /// The place of a key that is not there yet. Apart from [`Self::place`], so that the look-up becomes a part of what calls it.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn insert(&mut self, hash: u64, key: K, value: V) -> u32 {
         let Self { index, entries, .. } = self;
         let place = u32::try_from(entries.len()).expect("a key group holds less than 2^32 keys");
         index.insert_unique(hash, place, |&other| entries.at(other as usize).hash);
-        entries.push(Entry {
-            hash,
-            key: key.clone(),
-            value: make(),
-        });
+        entries.push(Entry { hash, key, value });
         place
     }
 
