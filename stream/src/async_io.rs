@@ -120,6 +120,7 @@ impl<T: Record> DataStream<T> {
             let ask = Arc::clone(&ask);
             Box::new(AsyncMap::new(context, ask, driver, order, capacity, next))
         })
+        .set(|node| node.waits = true)
     }
 }
 

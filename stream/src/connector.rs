@@ -223,6 +223,12 @@ pub trait Source<T>: Send + Sync + 'static {
         splits: Vec<SourceSplit>,
         context: SourceContext,
     ) -> Result<Box<dyn SourceReader<T>>, OperatorError>;
+
+    /// Whether its readers wait for the outside, as for a file or an answer. Each then has a thread of its own; of those that do not, all that a
+    /// slot holds take turns on one, and what they hand each other costs less.
+    fn waits(&self) -> bool {
+        true
+    }
 }
 
 /// What is known of a sink before it runs.
@@ -249,4 +255,9 @@ pub trait SinkFactory<T>: Send + Sync + 'static {
     /// # Errors
     /// What went wrong, saying on what.
     fn sink(&self, context: SinkContext) -> Result<Box<dyn Sink<T>>, OperatorError>;
+
+    /// Whether its sinks wait for the outside: see [`Source::waits`].
+    fn waits(&self) -> bool {
+        true
+    }
 }

@@ -182,7 +182,7 @@ impl<T: Record> DataStream<T> {
         from.node
     }
 
-    fn set(self, set: impl FnOnce(&mut Node)) -> Self {
+    pub(crate) fn set(self, set: impl FnOnce(&mut Node)) -> Self {
         let node = self.operator();
         set(&mut self.graph.borrow_mut().nodes[node]);
         self

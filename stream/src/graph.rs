@@ -43,6 +43,8 @@ pub(crate) struct Node {
     /// What it reads; nothing for a source.
     pub(crate) inputs: Vec<Input>,
     pub(crate) logic: Logic,
+    /// Whether it waits for the outside in the midst of its work.
+    pub(crate) waits: bool,
     /// What it hands on: the main output first, then side outputs. None for a sink.
     pub(crate) outputs: Vec<NodeOutput>,
 }
@@ -85,6 +87,11 @@ impl Node {
         logic: Logic,
         output: Option<Arc<dyn StreamType>>,
     ) -> Self {
+        let waits = match &logic {
+            Logic::Source(source) => source.waits(),
+            Logic::Sink(sink) => sink.waits(),
+            Logic::Transform(_) | Logic::TwoInputs(_) => false,
+        };
         let main = |records| NodeOutput {
             name: Arc::from(""),
             records,
@@ -99,6 +106,7 @@ impl Node {
             slot_sharing_group: None,
             inputs,
             logic,
+            waits,
             outputs: output.map(main).into_iter().collect(),
         }
     }
@@ -334,6 +342,7 @@ impl Graph {
                 uid: Arc::from(self.uid_of(member)),
                 name: Arc::from(self.nodes[member].name.as_str()),
                 logic: self.nodes[member].logic.clone(),
+                waits: self.nodes[member].waits,
                 outputs: self.nodes[member].outputs.clone(),
                 readers: Vec::new(),
                 exits: Vec::new(),

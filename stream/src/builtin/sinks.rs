@@ -95,6 +95,10 @@ impl<T: Serialize + 'static> SinkFactory<T> for CollectSink {
             lines: Vec::new(),
         }))
     }
+
+    fn waits(&self) -> bool {
+        false
+    }
 }
 
 struct Collected {

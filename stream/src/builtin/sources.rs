@@ -49,6 +49,10 @@ impl<T: Clone + Send + 'static> Source<T> for CollectionSource<T> {
             },
         )))
     }
+
+    fn waits(&self) -> bool {
+        false
+    }
 }
 
 /// Records made from their numbers.
@@ -84,6 +88,10 @@ impl<T: 'static, F: Fn(u64) -> T + Send + Sync + 'static> Source<T> for Generato
                 Ok(())
             },
         )))
+    }
+
+    fn waits(&self) -> bool {
+        false
     }
 }
 

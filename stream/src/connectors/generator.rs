@@ -115,6 +115,10 @@ impl<T: 'static, F: Fn(u64) -> T + Send + Sync + 'static> Source<T> for Generato
             make: Arc::clone(&self.make),
         }))
     }
+
+    fn waits(&self) -> bool {
+        self.per_second.is_some()
+    }
 }
 
 /// Every so many of all numbers.

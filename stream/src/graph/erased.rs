@@ -113,6 +113,8 @@ pub(crate) trait SourceLogic: Send + Sync {
         source: SourceContext,
         first: Erased,
     ) -> Result<Box<dyn Task>, TaskError>;
+
+    fn waits(&self) -> bool;
 }
 
 /// The end of a chain that writes a sink.
@@ -120,6 +122,8 @@ pub(crate) trait SinkLogic: Send + Sync {
     fn plan(&self, context: &PlanContext) -> Result<SinkPlan, PlanError>;
 
     fn collector(&self, context: &OperatorContext, sink: SinkContext) -> Result<Erased, TaskError>;
+
+    fn waits(&self) -> bool;
 }
 
 /// What has to be known of the type of a stream's records.
@@ -277,6 +281,10 @@ impl<T: Record, S: Source<T>> SourceLogic for TypeOf<T, S> {
         )?;
         Ok(Box::new(task))
     }
+
+    fn waits(&self) -> bool {
+        self.0.waits()
+    }
 }
 
 impl<T: Record, S: SinkFactory<T>> SinkLogic for TypeOf<T, S> {
@@ -289,5 +297,9 @@ impl<T: Record, S: SinkFactory<T>> SinkLogic for TypeOf<T, S> {
         let sink = sink.map_err(|error: OperatorError| error.of(&context.name))?;
         let collector: Box<dyn Collector<T>> = Box::new(SinkOperator::new(context, sink));
         Ok(Box::new(collector))
+    }
+
+    fn waits(&self) -> bool {
+        self.0.waits()
     }
 }

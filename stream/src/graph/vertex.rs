@@ -19,6 +19,7 @@ pub(super) struct ChainNode {
     pub(super) uid: Arc<str>,
     pub(super) name: Arc<str>,
     pub(super) logic: Logic,
+    pub(super) waits: bool,
     pub(super) outputs: Vec<NodeOutput>,
     /// Which of its outputs is read within the chain, and the place of the one that reads it.
     pub(super) readers: Vec<(usize, usize)>,
@@ -55,6 +56,10 @@ pub(super) struct VertexFactory {
 }
 
 impl TaskFactory for VertexFactory {
+    fn waits(&self) -> bool {
+        self.chain.iter().any(|node| node.waits)
+    }
+
     fn build(&self, mut task: TaskContext) -> Result<Box<dyn Task>, TaskError> {
         forget_operator();
         task.buffer_timeout = self.buffer_timeout.unwrap_or(task.buffer_timeout);

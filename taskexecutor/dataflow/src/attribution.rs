@@ -24,6 +24,14 @@ pub fn current_operator() -> Option<String> {
     name
 }
 
+/// Runs code of another task in the midst of an operator's, which is at work again when it returns.
+pub fn apart<R>(code: impl FnOnce() -> R) -> R {
+    let caller = CURRENT.take();
+    let result = code();
+    CURRENT.set(caller);
+    result
+}
+
 /// Forgets the operator: a new task begins on this thread.
 pub fn forget_operator() {
     CURRENT.set(None);

@@ -186,6 +186,12 @@ pub trait ResultPartition: Send {
         false
     }
 
+    /// Whether the consumer is known to run on the producer's thread, so that records which own memory may go to it as they are. Once so, always so.
+    fn is_beside(&self, subpartition: usize) -> bool {
+        let _ = subpartition;
+        false
+    }
+
     /// A buffer that the consumer has read, if one waits to be filled again.
     fn recycled(&mut self, subpartition: usize) -> Option<Buffer> {
         let _ = subpartition;

@@ -21,4 +21,4 @@ pub mod task;
 mod task_time;
 pub mod timer;
 
-pub use attribution::current_operator;
+pub use attribution::{apart, current_operator};

@@ -36,6 +36,12 @@ pub trait TaskFactory: Send + Sync {
     /// # Errors
     /// What went wrong, with the operator's name.
     fn build(&self, context: TaskContext) -> Result<Box<dyn Task>, TaskError>;
+
+    /// Whether its tasks may wait for the outside in the midst of a step, as for a file or an answer. Those that do not may take turns on one
+    /// thread.
+    fn waits(&self) -> bool {
+        true
+    }
 }
 
 /// What a task is made of besides its operators.

@@ -71,17 +71,27 @@ impl TaskTime {
 
     /// Runs `code`, which waits.
     pub fn wait<R>(&self, waiting: Waiting, code: impl FnOnce() -> R) -> R {
-        let Some(clock) = &self.clock else {
-            return code();
-        };
-        self.lock().waits = Some((waiting, clock.now()));
+        self.rest(waiting);
         let result = code();
-        let mut spent = self.lock();
-        if let Some((waiting, since)) = spent.waits.take() {
-            spent.add(waiting, clock.now().since(since));
-        }
-        drop(spent);
+        self.resume();
         result
+    }
+
+    /// The task waits from now on, until it is to [`Self::resume`].
+    pub fn rest(&self, waiting: Waiting) {
+        if let Some(clock) = &self.clock {
+            self.lock().waits = Some((waiting, clock.now()));
+        }
+    }
+
+    /// The task waits no more, if it did.
+    pub fn resume(&self) {
+        if let Some(clock) = &self.clock {
+            let mut spent = self.lock();
+            if let Some((waiting, since)) = spent.waits.take() {
+                spent.add(waiting, clock.now().since(since));
+            }
+        }
     }
 
     /// The task has waited for this long.

@@ -32,6 +32,7 @@ use self::ready::ReadyList;
 use self::registry::Registry;
 use crate::net::Identity;
 use crate::signal::Signal;
+use crate::slot::pause;
 
 /// One channel of the whole job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -221,6 +222,6 @@ fn after_loss(signal: &Signal, grace: Duration, peer: &Peer, reason: String) -> 
                 reason,
             };
         }
-        signal.park(Some(until));
+        pause(signal, Some(until));
     }
 }

@@ -1,4 +1,4 @@
-//! What a job's own executable runs in worker mode: a thread for each task, the exchange of buffers between tasks in one process
+//! What a job's own executable runs in worker mode: a thread for the tasks of a slot, the exchange of buffers between tasks in one process
 //! and over TCP, snapshots of their state, reports of what the tasks do. The embedded mini cluster runs the same in its own process.
 //!
 //! This crate may not own slots or decide where a task runs: it does what its TaskExecutor says ([`Worker::handle`]) and tells what
@@ -14,8 +14,9 @@ mod net;
 mod panics;
 pub mod process;
 mod signal;
+mod slot;
 mod snapshot;
-mod task_thread;
+mod task_run;
 mod worker;
 
 pub use backend::{EarlierStores, MakeStores, StateBackend};

@@ -16,9 +16,10 @@ thread_local! {
 /// If it panics: `panicked at <file>:<line>: <message>`.
 pub(crate) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, String> {
     install();
-    CAPTURED.set(Some(None));
+    // A task that waits in the midst of its code lets others of its thread run theirs.
+    let outer = CAPTURED.replace(Some(None));
     let result = catch_unwind(AssertUnwindSafe(code));
-    let captured = CAPTURED.take().flatten();
+    let captured = CAPTURED.replace(outer).flatten();
     result
         .map_err(|payload| captured.unwrap_or_else(|| format!("panicked: {}", message(&*payload))))
 }

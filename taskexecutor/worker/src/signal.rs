@@ -1,6 +1,6 @@
-//! What a task's thread waits on: its mailbox, and whatever wakes it from outside.
+//! What a task waits on: its mailbox, and whatever wakes it from outside.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -9,19 +9,24 @@ use spindle_dataflow::mailbox::Signals;
 use spindle_dataflow::task::TaskMail;
 
 use crate::exchange::queue::lock;
+use crate::slot::pause;
 
 const CANCEL: u8 = 1;
 const COMMIT: u8 = 2;
 const MAIL: u8 = 4;
 
-/// One per task. All may set and wake; only the task's own thread waits.
+/// One per task. All may set and wake; only the thread that the task runs on waits.
 ///
-/// Who waits looks at its condition, then parks; who changes the condition wakes after that. An unpark before the park makes the
-/// park return at once, so none is lost.
+/// Who waits looks at its condition, then at whether it was woken, then parks; who changes the condition wakes after that. An unpark before the park
+/// makes the park return at once, so none is lost.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     thread: OnceLock<Thread>,
     flags: AtomicU8,
+    /// Whether the task was woken since it began to look.
+    woken: AtomicBool,
+    /// Set by the task's gate, for whoever gives it its turns: it has nothing to do before it is woken, or until then.
+    rest: Mutex<Option<Option<Instant>>>,
     letters: Mutex<Letters>,
     /// How many of the task's outputs have used their credits up.
     full_outputs: AtomicU32,
@@ -42,9 +47,31 @@ impl Signal {
     }
 
     pub(crate) fn wake(&self) {
+        self.woken.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
+    }
+
+    /// Whether it was woken since the last time.
+    pub(crate) fn take_woken(&self) -> bool {
+        self.woken.load(Ordering::Relaxed) && self.woken.swap(false, Ordering::SeqCst)
+    }
+
+    /// The task has nothing to do in this turn.
+    pub(crate) fn rest(&self, until: Option<Instant>) {
+        *lock(&self.rest) = Some(until);
+    }
+
+    /// Whether it had nothing to do, and until when.
+    pub(crate) fn take_rest(&self) -> Option<Option<Instant>> {
+        lock(&self.rest).take()
+    }
+
+    /// Whether both belong to tasks of one thread. Once so, always so.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        let thread = |it: &Self| it.thread.get().map(Thread::id);
+        thread(self).is_some_and(|id| thread(other) == Some(id))
     }
 
     pub(crate) fn cancel(&self) {
@@ -150,7 +177,7 @@ impl Signals for Signal {
 
     fn park(&self, limit: Option<Duration>) {
         if !Self::is_cancelled(self) {
-            Self::park(self, limit.map(|limit| Instant::now() + limit));
+            pause(self, limit.map(|limit| Instant::now() + limit));
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
-use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use spindle_common::checkpoint::SubtaskSnapshot;
@@ -25,8 +24,9 @@ use crate::exchange::queue::lock;
 use crate::exchange::{Exchange, Limits};
 use crate::net::{self, Identity};
 use crate::signal::Signal;
+use crate::slot::{Place, Slots};
 use crate::snapshot::{Background, Shelf, Snapshots, Writer, tell};
-use crate::task_thread::{TaskThread, not_running};
+use crate::task_run::{Beginnings, NewTask, TaskParts, not_running};
 
 /// Messages that wait for the receiver before a task does.
 const REPORTS: usize = 64;
@@ -45,12 +45,13 @@ struct Inner {
     epoch: Instant,
     out: mpsc::Sender<FromWorker>,
     tasks: Arc<Mutex<Tasks>>,
+    slots: Slots,
     background: Arc<Background>,
 }
 
 type Tasks = HashMap<ExecutionAttemptId, Running>;
 
-/// A task that has a thread.
+/// A task that has not ended.
 struct Running {
     signal: Arc<Signal>,
     metrics: Arc<TaskMetrics>,
@@ -115,6 +116,7 @@ impl Worker {
             epoch,
             out,
             tasks,
+            slots: Slots::default(),
             background,
         };
         Ok((
@@ -193,11 +195,13 @@ impl Inner {
         let found = vertex.and_then(|index| {
             let factory = self.dataflow.factories.get(index)?;
             Some((
+                index,
                 self.dataflow.graph.vertices[index].name(),
                 Arc::clone(factory),
             ))
         });
-        let Some((name, factory)) = found.filter(|_| deployment.job == self.config.job) else {
+        let Some((vertex, name, factory)) = found.filter(|_| deployment.job == self.config.job)
+        else {
             let message = format!(
                 "task {execution} of job {} is none of this program",
                 deployment.job
@@ -232,7 +236,14 @@ impl Inner {
                 },
             );
         }
-        let made = self.spawn(&deployment, &name, factory, signal, metrics, snapshots);
+        let made = self.spawn(
+            &deployment,
+            (vertex, &name),
+            factory,
+            signal,
+            metrics,
+            snapshots,
+        );
         if let Err(error) = made {
             lock(&self.tasks).remove(&execution);
             self.exchange.registry().lose(execution, "the task failed");
@@ -248,7 +259,7 @@ impl Inner {
     fn spawn(
         &self,
         deployment: &TaskDeployment,
-        name: &str,
+        (vertex, name): (usize, &str),
         factory: Arc<dyn TaskFactory>,
         signal: Arc<Signal>,
         metrics: Arc<TaskMetrics>,
@@ -289,17 +300,26 @@ impl Inner {
             snapshots: Box::new(Writer(Arc::clone(&snapshots))),
         };
         let registry = Arc::clone(self.exchange.registry());
-        let thread = TaskThread {
+        let place = if factory.waits() {
+            Place::Own(execution)
+        } else {
+            Place::Slot(deployment.allocation)
+        };
+        let parts = TaskParts {
             job,
             execution,
+            vertex,
             factory,
             metrics,
             signal,
             registry,
             out: self.out.clone(),
             snapshots,
-            restore: deployment.restore.clone(),
             is_source: deployment.inputs.is_empty(),
+        };
+        let beginnings = Beginnings {
+            context,
+            restore: deployment.restore.clone(),
             backend: self.config.backend.clone(),
         };
         let tasks = Arc::clone(&self.tasks);
@@ -309,13 +329,13 @@ impl Inner {
             deployment.parallelism,
             execution.attempt
         );
-        thread::Builder::new()
-            .name(name.replace('\0', " "))
-            .spawn(move || {
-                thread.run(context);
-                lock(&tasks).remove(&execution);
-            })?;
-        Ok(())
+        let on_end = move || drop(lock(&tasks).remove(&execution));
+        let task = NewTask {
+            parts,
+            beginnings,
+            on_end: Box::new(on_end),
+        };
+        self.slots.run(place, name.replace('\0', " "), task)
     }
 
     /// Tells that a task failed that never had a thread.

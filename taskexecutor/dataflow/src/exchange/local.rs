@@ -1,7 +1,8 @@
-//! Elements on their way to a task of the same process, not encoded: for records that own no memory of their own.
+//! Elements on their way to a task of the same process, not encoded: for records that own no memory of their own, and for all if the task is one of the
+//! same thread.
 //!
-//! Memory freed by another thread than took it is the dearest thing there is in an exchange, so records that own some are
-//! encoded here too ([`moves_as_is`]).
+//! Memory freed by another thread than took it is the dearest thing there is in an exchange, so records that own some are encoded for other
+//! threads ([`moves_as_is`]).
 
 use spindle_common::time::EventTime;
 
@@ -61,10 +62,18 @@ impl<T> LocalElements<T> {
     where
         T: Clone,
     {
-        if self.batch.is_empty() {
+        if moves_as_is::<T>() && self.batch.is_empty() {
             self.claim(record, timestamp);
         }
         self.batch.push(record.clone(), timestamp);
+    }
+
+    /// Takes the first of the batch's records, so many.
+    pub(crate) fn take(&mut self, batch: &mut Batch<T>, records: usize) {
+        let timed = records.min(batch.timestamps.len());
+        let into = &mut self.batch;
+        into.records.extend(batch.records.drain(..records));
+        into.timestamps.extend(batch.timestamps.drain(..timed));
     }
 
     /// Writes over the memory that the next records will take, for the reason that [`Encoder::reuse`](super::codec::Encoder::reuse)

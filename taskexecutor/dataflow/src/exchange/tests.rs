@@ -1,3 +1,5 @@
+mod scatter;
+
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use spindle_common::time::{EventTime, Watermark};
+use spindle_common::time::Watermark;
 
 use crate::batch::Batch;
 use crate::channel::{Buffer, Objects, ResultPartition};
@@ -26,6 +26,9 @@ pub struct ExchangeWriter<T> {
     partitioner: Box<dyn Partitioner<T>>,
     lanes: Vec<Lane<T>>,
     targets: Vec<u64>,
+    sorted: Sorted,
+    /// The consumer that runs on this thread, if records that own memory go to it as they are.
+    beside: Option<usize>,
     metrics: Arc<TaskMetrics>,
 }
 
@@ -71,15 +74,33 @@ impl<T> Lane<T> {
 }
 
 impl<T: Record> Lane<T> {
-    #[inline]
-    fn record(&mut self, record: &T, timestamp: Option<EventTime>) -> Result<(), CodecError> {
+    /// Adds those of the batch's records, one after the other, until it is full. What is left is left in `indices`.
+    fn fill(
+        &mut self,
+        batch: &Batch<T>,
+        indices: &mut impl Iterator<Item = usize>,
+    ) -> Result<(), CodecError> {
         match self {
-            Self::Encoded(encoder) => encoder.record(record, timestamp),
+            Self::Encoded(encoder) => {
+                for index in indices {
+                    let timestamp = batch.timestamps.get(index).copied();
+                    encoder.record(&batch.records[index], timestamp)?;
+                    if encoder.is_full() {
+                        break;
+                    }
+                }
+            }
             Self::Local(elements) => {
-                elements.push(record, timestamp);
-                Ok(())
+                for index in indices {
+                    let timestamp = batch.timestamps.get(index).copied();
+                    elements.push(&batch.records[index], timestamp);
+                    if elements.is_full() {
+                        break;
+                    }
+                }
             }
         }
+        Ok(())
     }
 }
 
@@ -100,6 +121,8 @@ impl<T: Record> ExchangeWriter<T> {
             partitioner,
             lanes,
             targets: Vec::new(),
+            sorted: Sorted::default(),
+            beside: None,
             metrics,
         }
     }
@@ -140,8 +163,15 @@ impl<T: Record> ExchangeWriter<T> {
     fn refill(&mut self, consumer: usize) {
         let recycled = self.partition.recycled(consumer);
         let lane = &mut self.lanes[consumer];
+        let partition = &self.partition;
         match lane {
-            Lane::Encoded(_) if moves_as_is::<T>() && self.partition.is_local(consumer) => {
+            Lane::Encoded(_)
+                if (moves_as_is::<T>() && partition.is_local(consumer))
+                    || partition.is_beside(consumer) =>
+            {
+                if !moves_as_is::<T>() {
+                    self.beside = Some(consumer);
+                }
                 *lane = Lane::Local(Box::default());
             }
             Lane::Encoded(encoder) => {
@@ -183,20 +213,117 @@ impl<T: Record> ExchangeWriter<T> {
         }
     }
 
-    #[inline]
+    /// Writes those of the batch's records for a consumer.
     fn write(
         &mut self,
         consumer: usize,
-        record: &T,
-        timestamp: Option<EventTime>,
+        batch: &Batch<T>,
+        indices: impl Iterator<Item = usize>,
     ) -> Result<(), TaskError> {
-        let lane = &mut self.lanes[consumer];
-        lane.record(record, timestamp)
-            .map_err(|error| OperatorError::permanent(error.to_string()).of(&self.producer))?;
-        if lane.is_full() {
-            self.emit(consumer)?;
+        let mut indices = indices.peekable();
+        while indices.peek().is_some() {
+            let lane = &mut self.lanes[consumer];
+            lane.fill(batch, &mut indices)
+                .map_err(|error| OperatorError::permanent(error.to_string()).of(&self.producer))?;
+            if lane.is_full() {
+                self.emit(consumer)?;
+            }
         }
         Ok(())
+    }
+
+    /// Gives the first of the batch's records, so many, to a consumer on this thread.
+    fn give(
+        &mut self,
+        consumer: usize,
+        batch: &mut Batch<T>,
+        records: usize,
+    ) -> Result<(), TaskError> {
+        if let Lane::Local(elements) = &mut self.lanes[consumer] {
+            elements.take(batch, records);
+            if elements.is_full() {
+                self.emit(consumer)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Each record to the consumer listed for it: one consumer after the other, since to choose anew for each record is what costs most.
+    fn scatter(&mut self, batch: &mut Batch<T>, sorted: &Sorted) -> Result<(), TaskError> {
+        // It may become known on the way.
+        let beside = self.beside;
+        for consumer in 0..self.lanes.len() {
+            if beside != Some(consumer) {
+                let indices = sorted.of(consumer).iter().map(|&index| index as usize);
+                self.write(consumer, batch, indices)?;
+            }
+        }
+        if let Some(beside) = beside {
+            let mine = sorted.of(beside);
+            // What the others got is not looked at any more.
+            for (to, &from) in mine.iter().enumerate() {
+                batch.records.swap(to, from as usize);
+            }
+            if batch.has_timestamps() {
+                for (to, &from) in mine.iter().enumerate() {
+                    batch.timestamps.swap(to, from as usize);
+                }
+            }
+            self.give(beside, batch, mine.len())?;
+        }
+        Ok(())
+    }
+}
+
+/// Consumers for which all records are looked at once each: below that it is quicker than to count first.
+const FEW: usize = 4;
+
+/// The indices of a batch's records, by consumer.
+#[derive(Debug, Default)]
+struct Sorted {
+    indices: Vec<u32>,
+    /// Where those of each consumer end.
+    ends: Vec<u32>,
+}
+
+impl Sorted {
+    fn sort(&mut self, targets: &[u64], consumers: usize) {
+        self.ends.clear();
+        // The last place is written, and not kept.
+        self.indices.resize(targets.len() + 1, 0);
+        if consumers <= FEW {
+            let mut next = 0;
+            for consumer in 0..consumers as u64 {
+                for (index, &target) in targets.iter().enumerate() {
+                    self.indices[next] = index as u32;
+                    next += usize::from(target == consumer);
+                }
+                self.ends.push(next as u32);
+            }
+            return;
+        }
+        self.ends.resize(consumers, 0);
+        for &target in targets {
+            self.ends[target as usize] += 1;
+        }
+        let mut start = 0;
+        for end in &mut self.ends {
+            start += std::mem::replace(end, start);
+        }
+        // Each entry of `ends` is where the consumer's next one goes, and so comes to be its end.
+        for (index, &target) in targets.iter().enumerate() {
+            let next = &mut self.ends[target as usize];
+            self.indices[*next as usize] = index as u32;
+            *next += 1;
+        }
+    }
+
+    fn of(&self, consumer: usize) -> &[u32] {
+        let start = match consumer {
+            0 => 0,
+            _ => self.ends[consumer - 1],
+        };
+        &self.indices[start as usize..self.ends[consumer] as usize]
     }
 }
 
@@ -253,28 +380,21 @@ impl<T: Record> Collector<T> for ExchangeWriter<T> {
         let route = self
             .partitioner
             .route(&batch.records, consumers, &mut targets);
-        let times = batch.timestamps.iter().copied().map(Some);
-        let records = batch
-            .records
-            .iter()
-            .zip(times.chain(std::iter::repeat(None)));
         match route {
-            Route::One(consumer) => {
-                for (record, timestamp) in records {
-                    self.write(consumer, record, timestamp)?;
-                }
+            Route::One(consumer) if self.beside == Some(consumer) => {
+                self.give(consumer, batch, batch.len())?;
             }
+            Route::One(consumer) => self.write(consumer, batch, 0..batch.len())?,
             Route::All => {
-                for (record, timestamp) in records {
-                    for consumer in 0..consumers {
-                        self.write(consumer, record, timestamp)?;
-                    }
+                for consumer in 0..consumers {
+                    self.write(consumer, batch, 0..batch.len())?;
                 }
             }
             Route::Listed => {
-                for ((record, timestamp), target) in records.zip(&targets) {
-                    self.write(*target as usize, record, timestamp)?;
-                }
+                let mut sorted = std::mem::take(&mut self.sorted);
+                sorted.sort(&targets, consumers);
+                self.scatter(batch, &sorted)?;
+                self.sorted = sorted;
             }
         }
         self.targets = targets;

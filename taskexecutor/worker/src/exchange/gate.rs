@@ -233,40 +233,39 @@ impl InputGate for Gate {
 
     fn next(&mut self, until: Option<MonoTime>) -> Result<GateEvent, TaskError> {
         let until = until.map(|until| self.limits.epoch + Duration::from_micros(until.as_micros()));
-        loop {
-            if self.signal.is_cancelled() {
-                return Err(TaskError::Cancelled);
+        if self.signal.is_cancelled() {
+            return Err(TaskError::Cancelled);
+        }
+        if self.signal.has_mail() {
+            return Ok(GateEvent::Woken);
+        }
+        // A step that might have to wait for credit in its midst is not begun: barriers would not be seen then.
+        let takes = self.signal.has_room();
+        if let Some(event) = self.poll(takes)? {
+            return Ok(event);
+        }
+        match until {
+            Some(until) if Instant::now() >= until => {}
+            None if takes && self.channels.iter().all(|channel| channel.ended) => {
+                let peer = &self.channels.last().expect("a gate has a channel").peer;
+                let reason = "the task has ended, but not its output".to_owned();
+                return Err(TaskError::PeerLost {
+                    peer: peer.execution,
+                    address: peer.address.clone(),
+                    reason,
+                });
             }
-            if self.signal.has_mail() {
-                return Ok(GateEvent::Woken);
-            }
-            // A step that might have to wait for credit in its midst is not begun: barriers would not be seen then.
-            let takes = self.signal.has_room();
-            if let Some(event) = self.poll(takes)? {
-                return Ok(event);
-            }
-            match until {
-                Some(until) if Instant::now() >= until => return Ok(GateEvent::Woken),
-                None if takes && self.channels.iter().all(|channel| channel.ended) => {
-                    let peer = &self.channels.last().expect("a gate has a channel").peer;
-                    let reason = "the task has ended, but not its output".to_owned();
-                    return Err(TaskError::PeerLost {
-                        peer: peer.execution,
-                        address: peer.address.clone(),
-                        reason,
-                    });
-                }
-                Some(_) | None => {
-                    let waiting = if takes {
-                        Waiting::Input
-                    } else {
-                        Waiting::Output
-                    };
-                    let time = &self.metrics.time;
-                    time.wait(waiting, || self.signal.park(until));
-                }
+            Some(_) | None => {
+                let waiting = if takes {
+                    Waiting::Input
+                } else {
+                    Waiting::Output
+                };
+                self.metrics.time.rest(waiting);
+                self.signal.rest(until);
             }
         }
+        Ok(GateEvent::Woken)
     }
 }
 

@@ -11,6 +11,7 @@ use super::after_loss;
 use super::frame::MAX_BUFFER;
 use super::queue::{Offer, Queue};
 use crate::signal::Signal;
+use crate::slot::pause;
 
 /// Channels to the consumers of one edge. Whether it ended well is for the registry to be told.
 pub(crate) struct Partition {
@@ -66,12 +67,16 @@ impl ResultPartition for Partition {
             }
             self.metrics
                 .time
-                .wait(Waiting::Output, || self.signal.park(None));
+                .wait(Waiting::Output, || pause(&self.signal, None));
         }
     }
 
     fn is_local(&self, subpartition: usize) -> bool {
         self.queues[subpartition].is_local()
+    }
+
+    fn is_beside(&self, subpartition: usize) -> bool {
+        self.queues[subpartition].is_beside()
     }
 
     fn recycled(&mut self, subpartition: usize) -> Option<Buffer> {

@@ -318,6 +318,19 @@ impl Queue {
         }
     }
 
+    /// Whether producer and consumer are known, and tasks of one thread.
+    pub(crate) fn is_beside(&self) -> bool {
+        let inner = self.lock();
+        match (&inner.consumer, &inner.feeds) {
+            (Consumer::Reading { ready, .. }, Some(producer)) => {
+                ready.signal().is_some_and(|it| it.is_beside(producer))
+            }
+            (Consumer::Absent | Consumer::Gone { .. }, _) | (Consumer::Reading { .. }, None) => {
+                false
+            }
+        }
+    }
+
     /// Gives a buffer that was read back to the producer; as many are kept as it may send before it has to wait.
     pub(crate) fn recycle(&self, buffer: Buffer) {
         let mut inner = self.lock();

@@ -93,9 +93,14 @@ impl ReadyList {
 
     /// Whether the consumer is a task of this process.
     pub(super) const fn is_of_task(&self) -> bool {
-        match self.wake {
-            Wake::Task(_) => true,
-            Wake::Connection(_) => false,
+        self.signal().is_some()
+    }
+
+    /// That of the consumer, if it is a task of this process.
+    pub(super) const fn signal(&self) -> Option<&Arc<Signal>> {
+        match &self.wake {
+            Wake::Task(signal) => Some(signal),
+            Wake::Connection(_) => None,
         }
     }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests, and what they are made of")]
 
 mod exchange;
+mod slots;
 mod snapshots;
 mod support;
 mod tasks;

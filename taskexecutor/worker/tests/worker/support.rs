@@ -65,6 +65,19 @@ where
     }
 }
 
+/// Has tasks take turns with others of their slot.
+pub(crate) struct InTurn(pub(crate) Arc<dyn TaskFactory>);
+
+impl TaskFactory for InTurn {
+    fn build(&self, context: TaskContext) -> Result<Box<dyn Task>, TaskError> {
+        self.0.build(context)
+    }
+
+    fn waits(&self) -> bool {
+        false
+    }
+}
+
 /// Numbers from 0, each in a buffer of its own, dealt out to the consumers; then an end to each.
 pub(crate) struct Numbers {
     pub(crate) context: TaskContext,
@@ -278,7 +291,8 @@ impl Host {
         self.worker
             .handle(ToWorker::SubmitTask(Box::new(TaskDeployment {
                 job: job(),
-                allocation: AllocationId(1),
+                // A slot has one subtask of each vertex.
+                allocation: AllocationId(1 + u64::from(execution.subtask)),
                 execution,
                 parallelism: 2,
                 max_parallelism: 128,

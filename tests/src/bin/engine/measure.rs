@@ -127,6 +127,10 @@ impl<T: 'static, F: Fn(u64) -> T + Send + Sync + 'static> Source<T> for Numbered
             watch: Some(self.watch.clone()),
         }))
     }
+
+    fn waits(&self) -> bool {
+        false
+    }
 }
 
 struct Reader<F> {
@@ -175,6 +179,10 @@ impl<T: Send + 'static> SinkFactory<T> for Discard {
             watch: self.0.clone(),
             records: 0,
         }))
+    }
+
+    fn waits(&self) -> bool {
+        false
     }
 }
 
