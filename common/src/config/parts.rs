@@ -10,7 +10,7 @@ use super::checked::Config;
 use super::options;
 use super::value::{
     CheckpointRetention, CheckpointingMode, ClaimMode, ExecutionTarget, LoadBalanceMode, PortRange,
-    RestartStrategyType,
+    RestartStrategyType, StateBackendType,
 };
 
 /// What follows the failure of a task.
@@ -70,6 +70,8 @@ pub struct CheckpointConfig {
     pub num_retained: u32,
     /// Directory, as a URI, under which each job has its own; if it is set.
     pub directory: Option<String>,
+    /// Where the state is that they are of.
+    pub backend: StateBackendType,
 }
 
 /// What a job has to do with savepoints.
@@ -265,6 +267,7 @@ impl Config {
                 .unwrap_or_else(|| self.get(&options::STATE_NUM_RETAINED)),
             directory: (self.get(&options::CHECKPOINT_DIRECTORY))
                 .or_else(|| self.get(&options::STATE_CHECKPOINTS_DIRECTORY)),
+            backend: self.get(&options::STATE_BACKEND),
         }
     }
 

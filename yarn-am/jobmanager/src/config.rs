@@ -5,7 +5,7 @@ use std::time::Duration;
 use spindle_common::checkpoint::BarrierAlignment;
 use spindle_common::config::{
     CheckpointConfig, CheckpointRetention, Config, ConfigError, LoadBalanceMode, RestartConfig,
-    SavepointConfig,
+    SavepointConfig, StateBackendType,
 };
 use spindle_common::id::FencingToken;
 use spindle_common::resource::{ByteSize, ResourceProfile};
@@ -115,6 +115,7 @@ impl Default for JobManagerConfig {
                 retention: CheckpointRetention::None,
                 num_retained: 1,
                 directory: None,
+                backend: StateBackendType::HashMap,
             },
             epoch_ms: 0,
             heartbeat_interval: Duration::from_millis(500),
@@ -203,7 +204,12 @@ impl JobManagerConfig {
         job: &[(String, String)],
     ) -> Result<CheckpointConfig, ConfigError> {
         let config = self.overlaid(job)?.checkpoints();
-        let own = sets(job, "execution.checkpointing.") || sets(job, "state.checkpoints.");
+        let prefixes = [
+            "execution.checkpointing.",
+            "state.checkpoints.",
+            "state.backend.",
+        ];
+        let own = prefixes.iter().any(|prefix| sets(job, prefix));
         if !own {
             return Ok(self.checkpoints.clone());
         }
@@ -302,6 +308,9 @@ mod tests {
         assert_eq!(settings.restart_of(&own).unwrap(), restart);
         let other = [pair("parallelism.default", "2")];
         assert_eq!(settings.restart_of(&other).unwrap(), settings.restart);
+        let on_disk = [pair("state.backend.type", "rocksdb")];
+        let checkpoints = settings.checkpoints_of(&on_disk).unwrap();
+        assert_eq!(checkpoints.backend, StateBackendType::RocksDb);
         let wrong = [pair("restart-strategy.type", "sometimes")];
         assert!(settings.restart_of(&wrong).is_err());
     }

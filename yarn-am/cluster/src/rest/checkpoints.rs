@@ -84,6 +84,11 @@ pub(super) async fn config(State(api): Shared, Path(id): Path<String>) -> Answer
             BarrierAlignment::AtLeastOnce => ("at_least_once", false, 0),
             BarrierAlignment::Unaligned { timeout_ms } => ("exactly_once", true, timeout_ms),
         };
+        let backend = if settings.rocksdb {
+            "EmbeddedRocksDBStateBackend"
+        } else {
+            "HashMapStateBackend"
+        };
         Ok(json!({
             "mode": mode,
             // As Flink has it where none is begun by itself.
@@ -95,7 +100,7 @@ pub(super) async fn config(State(api): Shared, Path(id): Path<String>) -> Answer
                 "enabled": settings.externalized,
                 "delete_on_cancellation": settings.delete_on_cancellation,
             },
-            "state_backend": "HashMapStateBackend",
+            "state_backend": backend,
             "checkpoint_storage": "FileSystemCheckpointStorage",
             "unaligned_checkpoints": unaligned,
             "tolerable_failed_checkpoints": settings.tolerable_failures,

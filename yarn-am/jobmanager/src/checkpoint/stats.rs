@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use spindle_common::checkpoint::{
     BarrierAlignment, CheckpointId, SnapshotKind, SubtaskCheckpointStats,
 };
-use spindle_common::config::{CheckpointConfig, CheckpointRetention};
+use spindle_common::config::{CheckpointConfig, CheckpointRetention, StateBackendType};
 use spindle_common::id::JobVertexId;
 use spindle_common::job_graph::JobGraph;
 use spindle_common::time::MonoTime;
@@ -63,6 +63,8 @@ pub struct CheckpointSettingsView {
     pub delete_on_cancellation: bool,
     /// The job's own directory, as a URI.
     pub directory: String,
+    /// Whether the state that they are of is in RocksDB, and not in memory.
+    pub rocksdb: bool,
 }
 
 /// How many checkpoints a job had.
@@ -196,6 +198,7 @@ impl CheckpointStats {
             externalized: config.retention != CheckpointRetention::None,
             delete_on_cancellation: config.retention != CheckpointRetention::Retain,
             directory: directory.to_owned(),
+            rocksdb: config.backend == StateBackendType::RocksDb,
         };
         let view = CheckpointsView {
             settings,

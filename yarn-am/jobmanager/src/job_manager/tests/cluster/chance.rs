@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use spindle_common::checkpoint::{BarrierAlignment, SnapshotKind};
-use spindle_common::config::{CheckpointConfig, CheckpointRetention, RestartConfig};
+use spindle_common::config::{
+    CheckpointConfig, CheckpointRetention, RestartConfig, StateBackendType,
+};
 
 use crate::config::{ClusterMode, JobManagerConfig, ResourceLimits};
 use crate::message::SavepointRequest;
@@ -144,6 +146,7 @@ pub(super) fn checkpoint_config() -> impl Strategy<Value = CheckpointConfig> {
                 retention,
                 num_retained: retained,
                 directory: on.then(|| "hdfs:///checkpoints".to_owned()),
+                backend: StateBackendType::HashMap,
             }
         },
     )
