@@ -49,6 +49,8 @@ pub struct FileStatus {
 pub struct CreateOptions {
     /// Replace a file that exists; HDFS takes it away even from a writer that has it open.
     pub overwrite: bool,
+    /// Create the directories above it that are missing, default true. Else that is [`FsError::NotFound`].
+    pub parents: bool,
     /// Unix permission bits, default `0o644`; no umask is applied.
     pub permission: u32,
     /// Copies of each block; default: what the server says.
@@ -59,6 +61,7 @@ impl Default for CreateOptions {
     fn default() -> Self {
         Self {
             overwrite: false,
+            parents: true,
             permission: 0o644,
             replication: None,
         }
@@ -70,6 +73,13 @@ impl CreateOptions {
     #[must_use]
     pub fn overwrite(mut self) -> Self {
         self.overwrite = true;
+        self
+    }
+
+    /// Only in a directory that is there.
+    #[must_use]
+    pub fn in_directory(mut self) -> Self {
+        self.parents = false;
         self
     }
 
@@ -244,7 +254,7 @@ impl FileSystem {
         }
     }
 
-    /// Creates a file, and the directories above it, for writing.
+    /// Creates a file, and the directories above it if it may, for writing.
     ///
     /// # Errors
     /// [`FsError::AlreadyExists`] without `overwrite`, decided atomically; see [`FsError`].

@@ -52,6 +52,21 @@ pub enum StorageError {
         #[source]
         cause: FsError,
     },
+    /// A later attempt of the JobManager has taken the job's directory over.
+    #[error("{directory} is not attempt {attempt}'s any more: a later one has taken it over")]
+    Superseded {
+        /// The job's directory.
+        directory: String,
+        /// Whose it is not.
+        attempt: u32,
+    },
+    /// It is not known whether the job's directory is this attempt's.
+    #[error("failed to take a job's directory over from earlier attempts of the JobManager")]
+    TakeOver {
+        /// Why.
+        #[source]
+        cause: FsError,
+    },
     /// Other metadata is there.
     #[error(
         "`{path}` is there already, with other content: another attempt has completed this snapshot"
@@ -163,6 +178,8 @@ impl StorageError {
             | Self::Write { .. }
             | Self::Made { .. }
             | Self::Commit { .. }
+            | Self::Superseded { .. }
+            | Self::TakeOver { .. }
             | Self::AlreadyComplete { .. }
             | Self::ReadMetadata { .. }
             | Self::Read { .. }

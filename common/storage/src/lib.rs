@@ -6,6 +6,7 @@
 //!     <writer's name>                      state of one subtask: chunks, one after the other
 //!     _metadata.tmp-<attempt>              the metadata of an attempt that did not get further
 //!     _metadata                            the metadata: where it is, the snapshot is complete
+//! <checkpoints dir>/<job id>/.attempt-<n>/ what an attempt of the JobManager has of its own: by it, it is known to be the newest
 //! ```
 //!
 //! A file is durable after hsync, milliseconds after its last byte. Closing it takes HDFS half a second: that goes on in the background.
@@ -16,6 +17,7 @@
 
 mod discover;
 mod error;
+mod owned;
 mod read;
 mod write;
 

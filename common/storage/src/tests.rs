@@ -1,3 +1,5 @@
+mod owned;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -147,14 +147,24 @@ impl SnapshotStorage {
         let failed = |cause| StorageError::Commit { cause };
         let directory = self.resolve(directory)?;
         let own = directory.join(&format!("{METADATA_FILE}.tmp-{attempt}"));
-        let (own, path) = (
-            own.map_err(failed)?,
-            directory.join(METADATA_FILE).map_err(failed)?,
-        );
+        let own = own.map_err(failed)?;
+        Box::pin(self.complete(&directory, &own, metadata, finish)).await
+    }
+
+    /// Writes the metadata in a place that is there, and moves it to where it completes the snapshot.
+    pub(crate) async fn complete(
+        &self,
+        directory: &FsPath,
+        own: &FsPath,
+        metadata: &SnapshotMetadata,
+        finish: Finish,
+    ) -> Result<(), StorageError> {
+        let failed = |cause| StorageError::Commit { cause };
+        let path = directory.join(METADATA_FILE).map_err(failed)?;
         let bytes = Bytes::from(metadata.encode());
-        let create = CreateOptions::default().overwrite();
+        let create = CreateOptions::default().overwrite().in_directory();
         let written = async {
-            let mut writer = self.fs.create(&own, &create).await?;
+            let mut writer = self.fs.create(own, &create).await?;
             Box::pin(writer.write_bytes(bytes.clone())).await?;
             Box::pin(writer.hsync()).await?;
             Ok(writer)
@@ -162,25 +172,25 @@ impl SnapshotStorage {
         let writer = match written.await {
             Ok(writer) => writer,
             Err(cause) => {
-                self.clean(&own).await;
+                self.clean(own).await;
                 return Err(failed(cause));
             }
         };
-        match self.fs.rename(&own, &path, false).await {
+        match self.fs.rename(own, &path, false).await {
             Ok(()) => {}
             // A repeated request, or an earlier one whose answer was lost.
             Err(FsError::AlreadyExists { .. } | FsError::NotFound { .. })
                 if self.is_there(&path, metadata).await? => {}
             Err(FsError::AlreadyExists { .. }) => {
                 drop(writer);
-                self.clean(&own).await;
+                self.clean(own).await;
                 return Err(StorageError::AlreadyComplete {
                     path: path.to_string(),
                 });
             }
             Err(cause) => return Err(failed(cause)),
         }
-        self.fs.sync_directory(&directory).await.map_err(failed)?;
+        self.fs.sync_directory(directory).await.map_err(failed)?;
         match finish {
             Finish::Durable => self.close(writer),
             Finish::Closed => Box::pin(writer.close()).await.map_err(failed)?,

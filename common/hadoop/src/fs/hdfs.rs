@@ -131,6 +131,7 @@ impl Hdfs {
     ) -> Result<FileWriter, FsError> {
         let mut write = WriteOptions::default()
             .overwrite(options.overwrite)
+            .create_parent(options.parents)
             .permission(options.permission);
         write.replication = options.replication;
         let work = || Box::pin(self.client.create(path.path(), write.clone()));

@@ -74,7 +74,9 @@ pub(super) fn mkdirs(path: &FsPath, permission: u32) -> io::Result<()> {
 }
 
 pub(super) fn create(path: &FsPath, options: &CreateOptions) -> io::Result<File> {
-    if let Some(parent) = path.parent() {
+    if options.parents
+        && let Some(parent) = path.parent()
+    {
         fs::create_dir_all(parent.path())?;
     }
     let file = OpenOptions::new()
