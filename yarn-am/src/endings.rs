@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use spindle_cluster::CheckpointFiles;
+use spindle_cluster::{CheckpointFiles, JobDirectories};
 use spindle_common::execution::JobStatus;
 use spindle_common::id::JobId;
 use spindle_jobmanager::message::{CheckpointEffect, FinalStatus, View};
@@ -17,6 +17,7 @@ use crate::job_records::{Found, JobRecords};
 pub(crate) struct Endings {
     pub(crate) records: Arc<JobRecords>,
     pub(crate) view: watch::Receiver<Arc<View>>,
+    pub(crate) directories: JobDirectories,
 }
 
 impl Endings {
@@ -31,7 +32,19 @@ impl Endings {
             Err(_) => None,
         };
         let status = status.unwrap_or(JobStatus::Finished);
-        self.records.end(job, status).await
+        self.is_ours(job).await && self.records.end(job, status).await
+    }
+
+    /// Whether a job's end is this attempt's to see to: not if a later one goes on with it, who needs all that would be removed.
+    async fn is_ours(&self, job: JobId) -> bool {
+        match self.directories.check(job).await {
+            Ok(()) => true,
+            Err(error) => {
+                let reason = error.report();
+                tracing::warn!(job_id = %job, reason, "what is left of the job stays: it may be a later attempt's");
+                false
+            }
+        }
     }
 
     /// Removes the records of all jobs that are over, as long as it is polled.
@@ -42,7 +55,7 @@ impl Endings {
             known.retain(|job| view.jobs.contains_key(job));
             let over = view.jobs.iter().filter(|(_, seen)| seen.ended.is_some());
             for (&job, seen) in over {
-                if known.insert(job) {
+                if known.insert(job) && self.is_ours(job).await {
                     self.records.end(job, seen.status).await;
                 }
             }
@@ -84,6 +97,7 @@ fn removes_all_of(job: JobId, effect: &CheckpointEffect) -> bool {
         | CheckpointEffect::PersistAnchor { .. }
         | CheckpointEffect::Load { .. }
         | CheckpointEffect::Discover { .. }
+        | CheckpointEffect::Confirm { .. }
         | CheckpointEffect::Discard { .. } => false,
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use spindle_cluster::rest::RestConfig;
-use spindle_cluster::{Clock, ClusterDriver, ClusterHandle, Effects, Outcome, checkpoint_files};
+use spindle_cluster::{Clock, ClusterDriver, ClusterHandle, Effects, JobDirectories, Outcome};
 use spindle_common::config::{Config, options};
 use spindle_common::deployment::{DeploymentMode, JOB_EXECUTABLE};
 use spindle_common::id::{FencingToken, JobId};
@@ -225,11 +225,13 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
             Err(error) => tracing::warn!(error = report(&error), "the manifest cannot be read"),
         }
     }
+    let storage = SnapshotStorage::new(fs.clone());
+    let directories = JobDirectories::new(storage.clone(), fencing);
     let endings = Endings {
         records: Arc::clone(&records),
         view: cluster.watch(),
+        directories: directories.clone(),
     };
-    let storage = SnapshotStorage::new(fs.clone());
     let removal = (fs.clone(), Arc::clone(&manifest), endings.clone());
     let effects = Effects {
         resources: Box::new(resources),
@@ -248,7 +250,7 @@ async fn run(environment: Environment, credentials: Credentials, told: Told) -> 
                 }
             })
         }),
-        checkpoints: (endings.clone()).before(checkpoint_files(storage.clone(), fencing)),
+        checkpoints: (endings.clone()).before(directories.files()),
         record: Some(environment.log_dir.join(RECORD_FILE)),
     };
 

@@ -13,7 +13,7 @@ mod inquiries;
 mod record;
 pub mod rest;
 
-pub use checkpoints::{CheckpointFiles, checkpoint_files, no_checkpoint_files};
+pub use checkpoints::{CheckpointFiles, JobDirectories, checkpoint_files, no_checkpoint_files};
 pub use clock::Clock;
 pub use connection::TaskExecutorLink;
 pub use driver::{ClusterDriver, ControlPlane, Effects, Outcome, ResourceDriver, StagingRemoval};

@@ -162,6 +162,18 @@ pub enum CheckpointEvent {
         /// Why, in words.
         reason: String,
     },
+    /// The job's directory was still this attempt's.
+    Confirmed,
+    /// Nobody knows whose the job's directory is.
+    ConfirmFailed {
+        /// Why, in words.
+        reason: String,
+    },
+    /// A later attempt of the JobManager goes on with the job: what this one wanted was not done, and nothing of it will be.
+    Superseded {
+        /// How that is known, in words.
+        reason: String,
+    },
     /// A directory is gone for certain.
     Discarded {
         /// Of which checkpoint.
@@ -285,8 +297,15 @@ pub enum CheckpointEffect {
         /// Its directory, or its metadata file, as a URI.
         path: String,
     },
-    /// Look what checkpoints an earlier attempt of the JobManager left.
+    /// Shut earlier attempts of the JobManager out, which may still run though they were thought dead, and then look what checkpoints they
+    /// left. Once that is answered, what they want of [`Self::PersistMetadata`] for a checkpoint, [`Self::PersistAnchor`], [`Self::Discard`]
+    /// and [`Self::RemoveAll`] is not done any more.
     Discover {
+        /// The job's directory.
+        directory: String,
+    },
+    /// Look whether the job is still this attempt's, before its tasks are told to commit what no checkpoint holds.
+    Confirm {
         /// The job's directory.
         directory: String,
     },

@@ -128,6 +128,15 @@ struct Condemned {
     retry: Option<MonoTime>,
 }
 
+/// Whether the job was this attempt's since its tasks have done all but commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ownership {
+    Assumed,
+    /// That will be asked for at this time; nothing while the answer is awaited.
+    Wanted(Option<MonoTime>),
+    Known,
+}
+
 /// Whether it is known what the job begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Discovery {
@@ -167,6 +176,9 @@ pub(crate) struct CheckpointCoordinator {
     leaves_snapshots: bool,
     failures_in_row: u32,
     last_end: Option<MonoTime>,
+    /// Whether a later attempt of the JobManager has the job: then this one neither starts its tasks again nor brings it to an end.
+    superseded: bool,
+    ownership: Ownership,
     stats: CheckpointStats,
 }
 
@@ -209,6 +221,8 @@ impl CheckpointCoordinator {
             requests: VecDeque::new(),
             failures_in_row: 0,
             last_end: None,
+            superseded: false,
+            ownership: Ownership::Assumed,
             stats,
         }
     }
@@ -223,10 +237,11 @@ impl CheckpointCoordinator {
         self.stats.view()
     }
 
-    /// Whether a checkpoint may be complete for all that is known: until the storage answers, the job does not end.
+    /// Whether a checkpoint may be complete for all that is known: until the storage answers, the job does not end. Nor does it if its end is
+    /// another attempt's to tell.
     pub(crate) fn is_persisting(&self) -> bool {
         let persisting = |pending: &Pending| matches!(pending, Pending::Persisting(_));
-        self.pending.values().any(persisting)
+        self.superseded || self.pending.values().any(persisting)
     }
 
     /// Whether it is certain which checkpoint is the newest: only then may the job start again.
@@ -383,6 +398,10 @@ impl CheckpointCoordinator {
             Discovery::Loading(Some(at)) if at <= now => self.load(out),
             Discovery::Wanted(_) | Discovery::Loading(_) | Discovery::Done => {}
         }
+        match self.ownership {
+            Ownership::Wanted(Some(at)) if at <= now => self.ask_for_ownership(out),
+            Ownership::Assumed | Ownership::Wanted(_) | Ownership::Known => {}
+        }
         for (&id, condemned) in &mut self.condemned {
             if condemned.retry.take_if(|at| *at <= now).is_some() {
                 let directory = condemned.directory.clone();
@@ -469,7 +488,11 @@ impl Machine for CheckpointCoordinator {
             Discovery::Wanted(at) | Discovery::Loading(at) => at,
             Discovery::Done => None,
         };
-        let due = self.due().into_iter().chain(discovery);
+        let ownership = match self.ownership {
+            Ownership::Wanted(at) => at,
+            Ownership::Assumed | Ownership::Known => None,
+        };
+        let due = self.due().into_iter().chain(discovery).chain(ownership);
         pending.chain(retries).chain(due).min()
     }
 }

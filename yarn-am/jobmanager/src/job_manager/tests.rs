@@ -21,6 +21,7 @@ mod groups;
 mod savepoints;
 mod script;
 mod sessions;
+mod superseded;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -37,6 +37,16 @@ impl JobMaster {
         checkpoints.is_none_or(CheckpointCoordinator::is_settled)
     }
 
+    /// Whether tasks may be told to commit what no checkpoint holds; if not, that comes with an event.
+    pub(super) fn may_commit(&mut self, out: Out<'_, '_>) -> bool {
+        let Some(coordinator) = &mut self.checkpoints else {
+            return true;
+        };
+        let mut may = false;
+        out.scope(of_coordinator, |out| may = coordinator.may_commit(out));
+        may
+    }
+
     /// Has tasks begin with the newest complete checkpoint, if there is one.
     pub(super) fn restore(
         &mut self,
@@ -107,6 +117,10 @@ impl JobMaster {
         self.checkpoint(now, CheckpointInput::Event(event), out);
         match self.phase {
             Phase::WaitingForSlots => self.deploy_if_all_slots_are_there(now, out),
+            Phase::Running { committing: None } => {
+                self.commit_if_done(now, out);
+                self.end_if_finished(now, out);
+            }
             Phase::Running { .. } => self.end_if_finished(now, out),
             Phase::Stopping { .. } => self.go_on_if_stopped(now, out),
             Phase::BackingOff { .. } | Phase::Over => {}

@@ -104,7 +104,15 @@ impl JobMaster {
         } else if committing.is_some() {
             let committing = Some(self.time_for_tasks(now));
             self.phase = Phase::Running { committing };
-        } else if self.graph.all_in(DONE) {
+        } else {
+            self.commit_if_done(now, out);
+        }
+    }
+
+    /// All tasks have read and written all: those that wait for it commit, once it is sure that nobody has them do it again.
+    pub(super) fn commit_if_done(&mut self, now: MonoTime, out: Out<'_, '_>) {
+        let waits = self.graph.all_in(DONE) && !self.graph.all_in(&[ExecutionState::Finished]);
+        if waits && self.may_commit(out) {
             let committing = Some(self.time_for_tasks(now));
             self.phase = Phase::Running { committing };
             for execution in self.graph.executions() {

@@ -8,8 +8,8 @@ use spindle_common::id::ExecutionAttemptId;
 use spindle_common::time::MonoTime;
 
 use super::{
-    CheckpointCoordinator, Condemned, CoordinatorEffect, Out, Participant, Pending, Persisting,
-    Phase, Progress, Stopping,
+    CheckpointCoordinator, Condemned, CoordinatorEffect, Out, Ownership, Participant, Pending,
+    Persisting, Phase, Progress, Stopping,
 };
 use crate::checkpoint::acknowledged::{CompletedCheckpoint, refer_to};
 use crate::checkpoint::coordinator::savepoints::stops;
@@ -257,6 +257,7 @@ impl CheckpointCoordinator {
             return;
         }
         self.phase = Phase::Waiting;
+        self.ownership = Ownership::Assumed;
         self.failures_in_row = 0;
         self.refuse_requests(why);
         if let Some(stopping) = self.stopping.take() {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::time::MonoTime;
 
 use super::{
-    CheckpointCoordinator, Condemned, CoordinatorEffect, Discovery, Out, Pending, Persisting, RETRY,
+    CheckpointCoordinator, Condemned, CoordinatorEffect, Discovery, Out, Ownership, Pending,
+    Persisting, Phase, RETRY,
 };
 use crate::checkpoint::acknowledged::CompletedCheckpoint;
 use crate::checkpoint::resolve::{Observed, resolve};
@@ -72,6 +74,19 @@ impl CheckpointCoordinator {
             CheckpointEvent::MetadataFailed { id, reason } => {
                 self.not_persisted(now, id, &reason, out);
             }
+            CheckpointEvent::Confirmed => {
+                if matches!(self.ownership, Ownership::Wanted(None)) {
+                    self.ownership = Ownership::Known;
+                }
+            }
+            CheckpointEvent::ConfirmFailed { reason } => {
+                if matches!(self.ownership, Ownership::Wanted(None)) {
+                    self.ownership = Ownership::Wanted(Some(now + RETRY));
+                    let what = format!("cannot look whose the job is, tries again: {reason}");
+                    out.push(self.transition(None, what));
+                }
+            }
+            CheckpointEvent::Superseded { reason } => self.superseded(&reason, out),
             CheckpointEvent::Discovered { observed } => self.discovered(&observed, out),
             CheckpointEvent::DiscoverFailed { reason } => {
                 if matches!(self.discovery, Discovery::Wanted(_)) {
@@ -93,6 +108,42 @@ impl CheckpointCoordinator {
                 out.push(self.transition(Some(id), what));
             }
         }
+    }
+
+    /// Whether the tasks may commit what no checkpoint holds: not if a later attempt has them do it all again. Asks, if that is not known.
+    pub(crate) fn may_commit(&mut self, out: Out<'_, '_>) -> bool {
+        let first = self.next_id == self.settings.first_id && !self.settings.discover;
+        if first && self.settings.config.interval.is_none() {
+            return true;
+        }
+        match self.ownership {
+            Ownership::Assumed => self.ask_for_ownership(out),
+            Ownership::Wanted(_) => {}
+            Ownership::Known => return true,
+        }
+        false
+    }
+
+    pub(super) fn ask_for_ownership(&mut self, out: Out<'_, '_>) {
+        self.ownership = Ownership::Wanted(None);
+        let directory = self.settings.directory.clone();
+        out.push(CoordinatorEffect::Storage(CheckpointEffect::Confirm {
+            directory,
+        }));
+    }
+
+    /// What this attempt wrote down from here on would be seen by nobody: its tasks are stopped, and the job is left as it is.
+    fn superseded(&mut self, reason: &str, out: Out<'_, '_>) {
+        if self.superseded || matches!(self.phase, Phase::Over) {
+            return;
+        }
+        self.superseded = true;
+        self.condemned.clear();
+        out.push(CoordinatorEffect::FailJob(FailureCause {
+            class: FailureClass::FailJob,
+            operator: None,
+            message: format!("a later attempt of the JobManager goes on with the job: {reason}"),
+        }));
     }
 
     pub(super) fn discover(&mut self, out: Out<'_, '_>) {

@@ -115,6 +115,7 @@ impl CheckpointCoordinator {
         // Barriers leave in the order of their numbers, so directories are made one after the other.
         let preparing = |pending: &Pending| matches!(pending, Pending::Preparing(_));
         if self.stops()
+            || self.superseded
             || self.pending.len() >= self.settings.config.max_concurrent as usize
             || self.pending.values().any(preparing)
         {

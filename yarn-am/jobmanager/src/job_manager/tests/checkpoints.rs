@@ -188,6 +188,7 @@ story!(
         wait 5000
         ack c1 sink/0.0 1 open
         state c1 sink/0.0 AwaitingCommit
+        confirmed
         state c1 sink/0.0 Finished
         persisted 1
         "

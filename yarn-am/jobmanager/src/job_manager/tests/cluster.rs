@@ -8,6 +8,8 @@ mod checkpoints;
 mod executor;
 mod observer;
 mod properties;
+mod storage;
+mod zombie;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -32,9 +34,10 @@ use crate::message::{
 };
 use crate::resource_manager::Sizes;
 use chance::{Action, Sink, savepoint};
-use checkpoints::{Checkpoints, Storage};
+use checkpoints::Checkpoints;
 use executor::Executor;
 use observer::Observer;
+use storage::{Storage, Store};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Place {
@@ -77,28 +80,30 @@ impl Cluster {
     }
 
     fn with_edges(config: JobManagerConfig, parallelism: u32, edges: Partitioning) -> Self {
-        let mut checkpoints = Checkpoints::new(&config.checkpoints);
-        checkpoints.one_to_one = edges == Partitioning::Forward;
-        Self::with(config, parallelism, edges, checkpoints)
+        let store = Store::new(config.fencing);
+        Self::with(config, parallelism, edges, store)
     }
 
     /// The JobManager dies and its containers with it; YARN starts the next attempt, which gets the same first job.
-    fn next_attempt(self, n: usize, parallelism: u32) -> Self {
+    fn next_attempt(mut self, n: usize, parallelism: u32) -> Self {
+        self.checkpoints.store.abandon(n);
+        self.beside(parallelism)
+    }
+
+    /// YARN starts the next attempt, as it takes this one for dead. It gets the same first job, and containers of its own.
+    fn beside(&self, parallelism: u32) -> Self {
         let fencing = FencingToken(self.config.fencing.0 + 1);
         let config = JobManagerConfig {
             fencing,
-            ..self.config
+            ..self.config.clone()
         };
-        let checkpoints = self.checkpoints.after_crash(n);
-        Self::with(config, parallelism, self.edges, checkpoints)
+        let store = self.checkpoints.store.of_next();
+        Self::with(config, parallelism, self.edges, store)
     }
 
-    fn with(
-        config: JobManagerConfig,
-        parallelism: u32,
-        edges: Partitioning,
-        checkpoints: Checkpoints,
-    ) -> Self {
+    fn with(config: JobManagerConfig, parallelism: u32, edges: Partitioning, store: Store) -> Self {
+        let mut checkpoints = Checkpoints::new(&config.checkpoints, store);
+        checkpoints.one_to_one = edges == Partitioning::Forward;
         let mut this = Self {
             manager: JobManager::new(config.clone()),
             observer: Observer::new(&config),
@@ -363,8 +368,8 @@ impl Cluster {
     }
 
     fn storage(&mut self, n: usize, how: Storage) {
-        if let Some(input) = self.checkpoints.act(n, how) {
-            self.input(input);
+        if let Some((job, event)) = self.checkpoints.store.act(n, how) {
+            self.input(Input::Checkpoint { job, event });
         }
     }
 
@@ -572,7 +577,7 @@ impl Cluster {
         while let Some(input) = self.world.pop_front() {
             self.input(input);
         }
-        while storage && self.checkpoints.wanted() > 0 {
+        while storage && self.checkpoints.store.wanted() > 0 {
             self.storage(0, Storage::Does);
         }
         for connection in self.connections(|_| true) {

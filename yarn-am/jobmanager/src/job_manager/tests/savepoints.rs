@@ -102,6 +102,7 @@ story!(
         checkpoints
         state c1 src/0.0 Finished
         state c1 sink/0.0 AwaitingCommit
+        confirmed
         state c1 sink/0.0 Finished
         checkpoints
         "

@@ -1,13 +1,12 @@
 //! Plays a story: one line an input, its effects printed below it.
 
 mod describe;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
-use spindle_common::checkpoint::metadata::{OperatorMetadata, SnapshotMetadata};
 use spindle_common::checkpoint::{
     CheckpointId, Distribution, OperatorSnapshot, SnapshotKind, StateChunk, StateHandle,
     StateSnapshot, SubtaskCheckpointStats, SubtaskSnapshot,
@@ -26,7 +25,6 @@ use spindle_common::time::MonoTime;
 
 use self::describe::describe;
 use super::{sink_of_its_own, submission};
-use crate::checkpoint::Observed;
 use crate::config::JobManagerConfig;
 use crate::job_manager::JobManager;
 use crate::machine::{Machine, Outbox};
@@ -235,47 +233,9 @@ impl Script {
                 self.tell(first, update);
                 return;
             }
-            "prepared" => checkpoint_event(CheckpointEvent::Prepared {
-                id: number(first),
-                directory: match after {
-                    "" => format!("hdfs://nn/cp/{}/chk-{first}", job(1)),
-                    directory => directory.to_owned(),
-                },
-            }),
-            "notprepared" => checkpoint_event(CheckpointEvent::PrepareFailed {
-                id: number(first),
-                reason,
-            }),
-            // The numbers of those that are whole.
-            "discovered" => checkpoint_event(CheckpointEvent::Discovered {
-                observed: Box::new(observed(rest)),
-            }),
-            "notdiscovered" => checkpoint_event(CheckpointEvent::DiscoverFailed {
-                reason: rest.to_owned(),
-            }),
-            "persisted" => {
-                checkpoint_event(CheckpointEvent::MetadataPersisted { id: number(first) })
-            }
-            "notpersisted" => checkpoint_event(CheckpointEvent::MetadataFailed {
-                id: number(first),
-                reason,
-            }),
-            "discarded" => checkpoint_event(CheckpointEvent::Discarded { id: number(first) }),
-            "notdiscarded" => checkpoint_event(CheckpointEvent::DiscardFailed {
-                id: number(first),
-                reason,
-            }),
             "trigger" => checkpoint_event(CheckpointEvent::Trigger {
                 request: first.parse().unwrap(),
                 savepoint: savepoint_request(after),
-            }),
-            "loaded" => checkpoint_event(CheckpointEvent::Loaded {
-                directory: first.to_owned(),
-                metadata: loaded(after),
-            }),
-            "notloaded" | "nosnapshot" => checkpoint_event(CheckpointEvent::LoadFailed {
-                reason: rest.to_owned(),
-                lost: command == "nosnapshot",
             }),
             // From whom, which task, which checkpoint, and what is in its one state.
             // One that has ended answers with what it has to commit.
@@ -347,7 +307,10 @@ impl Script {
                 self.view();
                 return;
             }
-            _ => panic!("no such command: {line}"),
+            _ => match storage::answer(command, rest) {
+                Some(event) => checkpoint_event(event),
+                None => panic!("no such command: {line}"),
+            },
         };
         self.input(input);
     }
@@ -548,34 +511,6 @@ fn number(text: &str) -> CheckpointId {
     CheckpointId(text.parse().unwrap())
 }
 
-/// Reads such as `1 2 damaged 3 incomplete 4`.
-fn observed(text: &str) -> Observed {
-    let mut observed = Observed::default();
-    let mut words = text.split(' ');
-    while let Some(word) = words.next() {
-        let directory = |n: &str| format!("hdfs://nn/cp/{}/chk-{n}", job(1));
-        match word {
-            "damaged" => {
-                let why = "its checksum is wrong".to_owned();
-                let number = words.next().unwrap();
-                observed.damaged.push((directory(number), why));
-            }
-            "incomplete" => observed.incomplete.push(directory(words.next().unwrap())),
-            n => observed.complete.push((
-                directory(n),
-                Arc::new(SnapshotMetadata {
-                    job: job(1),
-                    checkpoint: number(n),
-                    kind: SnapshotKind::Checkpoint,
-                    timestamp_ms: 0,
-                    operators: Vec::new(),
-                }),
-            )),
-        }
-    }
-    observed
-}
-
 /// What is asked for: nothing said is a checkpoint, else the kind and where.
 fn savepoint_request(words: &str) -> Option<SavepointRequest> {
     let mut words = words.split(' ').filter(|word| !word.is_empty());
@@ -588,35 +523,6 @@ fn savepoint_request(words: &str) -> Option<SavepointRequest> {
         kind,
         directory: words.next().map(str::to_owned),
         suffix: "0123456789ab".to_owned(),
-    })
-}
-
-/// A savepoint of another job, number 17: each word is an operator's uid and what its one state holds, with a colon between.
-fn loaded(words: &str) -> Arc<SnapshotMetadata> {
-    let operators = words.split(' ').filter_map(|word| word.split_once(':'));
-    let operator = |(uid, content): (&str, &str)| OperatorMetadata {
-        finished: Vec::new(),
-        uid: uid.to_owned(),
-        name: uid.to_owned(),
-        parallelism: 1,
-        max_parallelism: 128,
-        states: vec![StateSnapshot {
-            name: "state".to_owned(),
-            distribution: Distribution::Union,
-            schema: "progress<text>".to_owned(),
-            chunks: vec![StateChunk {
-                index: 0,
-                entries: 1,
-                content: StateHandle::Inline(content.as_bytes().to_vec()),
-            }],
-        }],
-    };
-    Arc::new(SnapshotMetadata {
-        job: job(9),
-        checkpoint: CheckpointId(17),
-        kind: SnapshotKind::Savepoint,
-        timestamp_ms: 0,
-        operators: operators.map(operator).collect(),
     })
 }
 

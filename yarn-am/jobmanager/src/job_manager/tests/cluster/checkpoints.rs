@@ -1,4 +1,4 @@
-//! The storage of checkpoints, which may be slow, fail, or do as told and not say so; and the rules that checkpoints have to keep.
+//! The rules that checkpoints have to keep, whichever attempt of the JobManager takes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,8 +17,9 @@ use spindle_common::gateway::{
 use spindle_common::id::{ExecutionAttemptId, JobId, JobVertexId};
 use spindle_common::time::MonoTime;
 
-use crate::checkpoint::{CheckpointStatus, Observed, TriggerView};
-use crate::message::{CheckpointEffect, CheckpointEvent, Effect, Input, View};
+use super::storage::{Id, Store};
+use crate::checkpoint::{CheckpointStatus, TriggerView};
+use crate::message::{CheckpointEffect, CheckpointEvent, Effect, Input, Transition, View};
 
 /// What is looked at, each as it is counted.
 pub(super) const RULES: &[&str] = &[
@@ -28,51 +29,38 @@ pub(super) const RULES: &[&str] = &[
     "a sink had finished",
     "a commit is told",
     "a task begins with a checkpoint",
+    "the end is committed",
 ];
 
-/// How the storage does what it is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Storage {
-    Does,
-    Fails,
-    /// It does, and the answer is lost.
-    DoesInSecret,
-}
-
-type Id = (JobId, CheckpointId);
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Checkpoints {
-    /// What the storage was told and has not done.
-    wanted: Vec<(JobId, CheckpointEffect)>,
-    /// The directories that are there.
-    directories: BTreeSet<Id>,
-    /// The metadata that is there.
-    durable: BTreeMap<Id, Arc<SnapshotMetadata>>,
+    pub(super) store: Store,
     /// What each is for, as it was written last.
     kinds: BTreeMap<Id, SnapshotKind>,
     /// Savepoints that the JobManager knows of and that no job begins with.
     savepoints: BTreeMap<JobId, BTreeSet<CheckpointId>>,
     /// Checkpoints of those that are durable that the JobManager knows of.
     complete: BTreeMap<JobId, BTreeSet<CheckpointId>>,
-    /// What tasks have said, as it was delivered while they ran.
-    acknowledged: BTreeMap<Id, BTreeSet<ExecutionAttemptId>>,
     /// The tasks that have read and written all, as the JobManager was told.
     ended: BTreeSet<(JobId, ExecutionAttemptId)>,
     /// The tasks that run, as the JobManager was told.
     running: BTreeSet<(JobId, ExecutionAttemptId)>,
     /// The newest barrier that each source was to send.
     barriers: BTreeMap<(JobId, ExecutionAttemptId), CheckpointId>,
-    /// The newest attempt whose tasks were sent.
+    /// The newest attempt of its tasks.
     deployed: BTreeMap<JobId, u32>,
     /// The newest number that was begun.
     begun: BTreeMap<JobId, CheckpointId>,
-    /// The newest that a task was told of, or began with.
-    committed: BTreeMap<JobId, CheckpointId>,
     /// Those that were seen, and seen to be over.
     triggered: BTreeSet<Id>,
     over: BTreeSet<Id>,
     last_end: BTreeMap<JobId, MonoTime>,
+    /// The jobs that it knows to be another attempt's.
+    superseded: BTreeSet<JobId>,
+    /// The jobs whose tasks run and that were found to be its own since they began.
+    confirmed: BTreeSet<JobId>,
+    /// Whether that is asked of each job.
+    asks: bool,
     max_concurrent: usize,
     min_pause: Duration,
     /// Whether each sink subtask reads one source subtask.
@@ -122,131 +110,32 @@ pub(super) fn acknowledgement(
 }
 
 impl Checkpoints {
-    pub(super) fn new(config: &CheckpointConfig) -> Self {
+    pub(super) fn new(config: &CheckpointConfig, store: Store) -> Self {
+        let mut complete = BTreeMap::<_, BTreeSet<_>>::new();
+        for (job, id) in store.world().durable.keys() {
+            complete.entry(*job).or_default().insert(*id);
+        }
         Self {
+            store,
+            kinds: BTreeMap::new(),
+            savepoints: BTreeMap::new(),
+            complete,
+            ended: BTreeSet::new(),
+            running: BTreeSet::new(),
+            barriers: BTreeMap::new(),
+            deployed: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            triggered: BTreeSet::new(),
+            over: BTreeSet::new(),
+            last_end: BTreeMap::new(),
+            superseded: BTreeSet::new(),
+            confirmed: BTreeSet::new(),
+            asks: config.interval.is_some() && config.directory.is_some(),
             max_concurrent: config.max_concurrent as usize,
             min_pause: config.min_pause,
-            ..Self::default()
+            one_to_one: false,
+            seen: BTreeMap::new(),
         }
-    }
-
-    /// Number of things the storage has to do.
-    pub(super) fn wanted(&self) -> usize {
-        self.wanted.len()
-    }
-
-    /// The storage does one thing, in any order; what it answers.
-    pub(super) fn act(&mut self, n: usize, how: Storage) -> Option<Input> {
-        if self.wanted.is_empty() {
-            return None;
-        }
-        let (job, effect) = self.wanted.remove(n % self.wanted.len());
-        let does = how != Storage::Fails;
-        let tells = how == Storage::Does;
-        let reason = "the NameNode does not answer".to_owned();
-        let event = match effect {
-            CheckpointEffect::Prepare { id, directory } if tells => {
-                self.directories.insert((job, id));
-                CheckpointEvent::Prepared { id, directory }
-            }
-            CheckpointEffect::Prepare { id, .. } => CheckpointEvent::PrepareFailed { id, reason },
-            CheckpointEffect::Load { .. } => unreachable!("no job begins with a savepoint"),
-            CheckpointEffect::PersistMetadata { id, metadata, .. }
-                if metadata.kind != SnapshotKind::Checkpoint =>
-            {
-                if tells {
-                    CheckpointEvent::MetadataPersisted { id }
-                } else {
-                    CheckpointEvent::MetadataFailed { id, reason }
-                }
-            }
-            CheckpointEffect::PersistMetadata { id, metadata, .. }
-            | CheckpointEffect::PersistAnchor { id, metadata, .. } => {
-                if does {
-                    let of_attempt = self.acknowledged.get(&(job, id)).into_iter().flatten();
-                    if let Some(attempt) = of_attempt.map(|task| task.attempt).max() {
-                        assert_eq!(
-                            Some(attempt),
-                            self.deployed.get(&job).copied(),
-                            "checkpoint {id} comes to be after tasks began without it"
-                        );
-                    }
-                    self.durable.insert((job, id), metadata);
-                }
-                if tells {
-                    CheckpointEvent::MetadataPersisted { id }
-                } else {
-                    CheckpointEvent::MetadataFailed { id, reason }
-                }
-            }
-            CheckpointEffect::Discard { id, .. } => {
-                if does {
-                    self.durable.remove(&(job, id));
-                    self.directories.remove(&(job, id));
-                }
-                if tells {
-                    CheckpointEvent::Discarded { id }
-                } else {
-                    CheckpointEvent::DiscardFailed { id, reason }
-                }
-            }
-            CheckpointEffect::Discover { .. } if !tells => {
-                CheckpointEvent::DiscoverFailed { reason }
-            }
-            CheckpointEffect::Discover { .. } => {
-                let observed = Box::new(self.observed(job));
-                CheckpointEvent::Discovered { observed }
-            }
-            CheckpointEffect::RemoveAll { .. } => {
-                self.durable.retain(|(of, _), _| *of != job);
-                return None;
-            }
-        };
-        Some(Input::Checkpoint { job, event })
-    }
-
-    /// What is in the directory of a job.
-    fn observed(&self, job: JobId) -> Observed {
-        let of_job = self.durable.iter().filter(|((of, _), _)| *of == job);
-        let complete = of_job.map(|((_, id), metadata)| {
-            let directory = format!("hdfs:///checkpoints/{job}/chk-{id}");
-            (directory, Arc::clone(metadata))
-        });
-        let of_job = self.directories.iter().filter(|(of, _)| *of == job);
-        let incomplete = of_job.filter(|id| !self.durable.contains_key(id));
-        Observed {
-            complete: complete.collect(),
-            damaged: Vec::new(),
-            incomplete: incomplete
-                .map(|(_, id)| format!("hdfs:///checkpoints/{job}/chk-{id}"))
-                .collect(),
-        }
-    }
-
-    /// The JobManager has died, and all tasks with it. What it had told the storage may come to be or not.
-    pub(super) fn after_crash(mut self, n: usize) -> Self {
-        for at in 0..self.wanted.len() {
-            let does = n >> (at % 64) & 1 == 0;
-            self.act(
-                0,
-                if does {
-                    Storage::DoesInSecret
-                } else {
-                    Storage::Fails
-                },
-            );
-        }
-        self.running.clear();
-        self.triggered.clear();
-        self.over.clear();
-        self.last_end.clear();
-        self.barriers.clear();
-        self.complete.clear();
-        self.savepoints.clear();
-        for (job, id) in self.durable.keys() {
-            self.complete.entry(*job).or_default().insert(*id);
-        }
-        self
     }
 
     fn count(&mut self, rule: &'static str) {
@@ -254,6 +143,28 @@ impl Checkpoints {
     }
 
     pub(super) fn before(&mut self, input: &Input) {
+        if let Input::Checkpoint {
+            job,
+            event: CheckpointEvent::Superseded { .. },
+        } = input
+        {
+            self.superseded.insert(*job);
+        }
+        if let Input::Checkpoint {
+            job,
+            event: CheckpointEvent::Confirmed,
+        } = input
+        {
+            self.confirmed.insert(*job);
+        }
+        if let Input::Checkpoint {
+            job,
+            event: CheckpointEvent::Discovered { observed },
+        } = input
+        {
+            let found = observed.complete.iter().map(|(_, it)| it.checkpoint);
+            self.complete.insert(*job, found.collect());
+        }
         if let Input::Checkpoint {
             job,
             event: CheckpointEvent::MetadataPersisted { id },
@@ -278,7 +189,9 @@ impl Checkpoints {
             if snapshot.finished {
                 self.ended.insert((done.job, done.execution));
             }
-            self.acknowledged
+            let mut world = self.store.world();
+            world
+                .acknowledged
                 .entry(id)
                 .or_default()
                 .insert(done.execution);
@@ -286,13 +199,14 @@ impl Checkpoints {
     }
 
     pub(super) fn effect(&mut self, effect: &Effect) {
+        self.check_superseded(effect);
         match effect {
             Effect::Checkpoint { job, effect } => {
                 self.check_wanted(*job, effect);
-                self.wanted.push((*job, effect.clone()));
+                self.store.want(*job, effect.clone());
             }
             Effect::Send { message, .. } => self.sent(message),
-            Effect::Transition(crate::message::Transition::Task {
+            Effect::Transition(Transition::Task {
                 job, execution, to, ..
             }) => {
                 if *to == ExecutionState::Finished {
@@ -304,6 +218,9 @@ impl Checkpoints {
                     self.running.insert((*job, *execution));
                 }
             }
+            Effect::Transition(Transition::Job { job, to, .. }) if to.is_terminal() => {
+                self.store.ends(*job);
+            }
             Effect::Disconnect { .. }
             | Effect::Resource(_)
             | Effect::RemoveStaging { .. }
@@ -311,6 +228,54 @@ impl Checkpoints {
             | Effect::Transition(_)
             | Effect::Terminate { .. } => {}
         }
+    }
+
+    /// Who knows that another attempt has the job neither starts its tasks nor ends it.
+    fn check_superseded(&mut self, effect: &Effect) {
+        let job = match effect {
+            Effect::Send { message, .. } => match message {
+                ToTaskExecutor::SubmitTask(task) => task.job,
+                ToTaskExecutor::CommitTask { job, .. } => {
+                    self.count("the end is committed");
+                    let asked = self.confirmed.contains(job);
+                    assert!(
+                        asked || !self.asks,
+                        "{effect:?} before it is asked whose it is"
+                    );
+                    *job
+                }
+                ToTaskExecutor::CheckpointComplete { job, .. } => *job,
+                ToTaskExecutor::Registered { .. }
+                | ToTaskExecutor::RequestSlot(_)
+                | ToTaskExecutor::FreeSlot { .. }
+                | ToTaskExecutor::CancelTask { .. }
+                | ToTaskExecutor::TriggerCheckpoint { .. }
+                | ToTaskExecutor::CheckpointAborted { .. }
+                | ToTaskExecutor::Inquire { .. }
+                | ToTaskExecutor::ShutDown { .. } => return,
+            },
+            Effect::Checkpoint { job, effect } => match effect {
+                CheckpointEffect::Prepare { .. }
+                | CheckpointEffect::PersistMetadata { .. }
+                | CheckpointEffect::RemoveAll { .. } => *job,
+                CheckpointEffect::PersistAnchor { .. }
+                | CheckpointEffect::Load { .. }
+                | CheckpointEffect::Discover { .. }
+                | CheckpointEffect::Confirm { .. }
+                | CheckpointEffect::Discard { .. } => return,
+            },
+            Effect::RemoveStaging { job, .. } => *job,
+            // A savepoint is nobody's checkpoint.
+            Effect::KeepStaging { .. }
+            | Effect::Disconnect { .. }
+            | Effect::Resource(_)
+            | Effect::Transition(_)
+            | Effect::Terminate { .. } => return,
+        };
+        assert!(
+            !self.superseded.contains(&job),
+            "{effect:?} though another attempt has the job"
+        );
     }
 
     fn check_wanted(&mut self, job: JobId, effect: &CheckpointEffect) {
@@ -335,6 +300,7 @@ impl Checkpoints {
             }
             CheckpointEffect::Load { .. }
             | CheckpointEffect::Discover { .. }
+            | CheckpointEffect::Confirm { .. }
             | CheckpointEffect::RemoveAll { .. } => {}
         }
     }
@@ -342,8 +308,8 @@ impl Checkpoints {
     /// Each task of one attempt wrote its part, for this checkpoint, or had finished before.
     fn check_metadata(&mut self, job: JobId, id: CheckpointId, metadata: &SnapshotMetadata) {
         let attempt = self.deployed[&job];
-        let none = BTreeSet::new();
-        let tasks = self.acknowledged.get(&(job, id)).unwrap_or(&none);
+        let tasks = self.store.world().acknowledged.get(&(job, id)).cloned();
+        let tasks = tasks.unwrap_or_default();
         let tasks = tasks.iter().filter(|task| task.attempt == attempt);
         let mut covered: BTreeSet<_> = tasks
             .clone()
@@ -404,18 +370,20 @@ impl Checkpoints {
                 self.count("a commit is told");
                 let id = (*job, *checkpoint);
                 assert!(
-                    self.durable.contains_key(&id),
-                    "a commit is told for {checkpoint}, which is not durable"
-                );
-                assert!(
                     self.complete[job].contains(checkpoint),
                     "a commit is told for {checkpoint} before it is known to be durable"
                 );
+                let is_shut_out = self.store.is_shut_out(*job);
+                let mut world = self.store.world();
                 assert!(
-                    self.acknowledged[&id].contains(execution),
+                    is_shut_out || world.durable.contains_key(&id),
+                    "a commit is told for {checkpoint}, which is not durable"
+                );
+                assert!(
+                    world.acknowledged[&id].contains(execution),
                     "{execution} is to commit {checkpoint}, which it has not acknowledged"
                 );
-                self.commits(*job, *checkpoint);
+                world.commits(*job, *checkpoint, execution.attempt);
             }
             ToTaskExecutor::CheckpointAborted {
                 job, checkpoint, ..
@@ -444,30 +412,32 @@ impl Checkpoints {
         }
     }
 
-    /// Never back behind what was committed.
-    fn commits(&mut self, job: JobId, id: CheckpointId) {
-        let before = self.committed.insert(job, id);
-        assert!(before <= Some(id), "{id} is committed after {before:?}");
-    }
-
     /// A task begins with the newest checkpoint that is durable, whether or not anybody was told.
     fn deployed(&mut self, task: &TaskDeployment) {
-        let job = task.job;
-        self.deployed.insert(job, task.execution.attempt);
-        let of_job = self.durable.range((job, CheckpointId(0))..);
-        let newest = of_job.take_while(|((of, _), _)| *of == job).last();
-        let newest = newest.map(|((_, id), metadata)| (*id, Arc::clone(metadata)));
+        let (job, attempt) = (task.job, task.execution.attempt);
+        self.deployed.insert(job, attempt);
+        self.confirmed.remove(&job);
         let restore = task.restore.as_ref();
+        let began = restore.map(|restore| restore.checkpoint);
+        if self.store.is_shut_out(job) {
+            // What they write is never shown.
+            return;
+        }
+        let mut world = self.store.world();
+        let newest = world.newest(job);
         assert_eq!(
-            restore.map(|restore| restore.checkpoint),
+            began,
             newest.as_ref().map(|(id, _)| *id),
             "{} does not begin with the newest checkpoint",
             task.execution
         );
+        world.deployed.insert(job, (attempt, began));
         let (Some(restore), Some((id, metadata))) = (restore, newest) else {
-            assert_eq!(self.committed.get(&job), None, "{}", task.execution);
+            assert_eq!(world.committed.get(&job), None, "{}", task.execution);
             return;
         };
+        world.commits(job, id, attempt);
+        drop(world);
         self.count("a task begins with a checkpoint");
         let sink = task.execution.vertex == JobVertexId::of_uid("sink");
         let uid = if sink { "sink" } else { "src" };
@@ -482,7 +452,6 @@ impl Checkpoints {
             "whether {} has finished",
             task.execution
         );
-        self.commits(job, id);
     }
 
     pub(super) fn after(&mut self, now: MonoTime, input: &Input, effects: &[Effect], view: &View) {
@@ -556,7 +525,7 @@ impl Checkpoints {
                 told.insert(*execution);
             }
         }
-        for task in &self.acknowledged[&(job, id)] {
+        for task in &self.store.world().acknowledged[&(job, id)] {
             let runs = self.running.contains(&(job, *task));
             assert!(!runs || told.contains(task), "{task} is not told of {id}");
         }

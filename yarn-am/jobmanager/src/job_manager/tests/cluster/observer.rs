@@ -106,6 +106,11 @@ impl Observer {
         self.jobs.values().all(|job| job.status.is_terminal())
     }
 
+    pub(super) fn is_over(&self, job: JobId) -> bool {
+        let job = self.jobs.get(&job);
+        self.terminated.is_some() || job.is_some_and(|job| job.status.is_terminal())
+    }
+
     pub(super) fn statuses(&self) -> Vec<(JobId, JobStatus)> {
         let jobs = self.jobs.iter();
         jobs.map(|(&id, job)| (id, job.status)).collect()
@@ -385,6 +390,7 @@ impl Observer {
                     CheckpointEffect::Prepare { .. }
                     | CheckpointEffect::Load { .. }
                     | CheckpointEffect::Discover { .. }
+                    | CheckpointEffect::Confirm { .. }
                     | CheckpointEffect::Discard { .. }
                     | CheckpointEffect::RemoveAll { .. },
                 ..

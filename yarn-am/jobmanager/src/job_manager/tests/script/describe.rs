@@ -91,6 +91,7 @@ fn describe_checkpoint(effect: &CheckpointEffect) -> String {
         }
         CheckpointEffect::Load { path } => format!("read {path}"),
         CheckpointEffect::Discover { directory } => format!("look into {directory}"),
+        CheckpointEffect::Confirm { directory } => format!("look whose {directory} is"),
         CheckpointEffect::Discard { directory, .. } => format!("discard {directory}"),
         CheckpointEffect::RemoveAll { directory } => format!("remove {directory} with all in it"),
     }
