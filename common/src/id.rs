@@ -8,6 +8,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::CheckpointId;
+
+/// How many checkpoints of a job an attempt of the JobManager can take.
+const CHECKPOINTS_OF_AN_ATTEMPT: u64 = 1_000_000;
+
 /// A text that is not an id of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a {kind}: expected {expected}")]
@@ -169,6 +174,23 @@ impl FencingToken {
         let before = self.0.saturating_sub(1).saturating_mul(1 << 16);
         u32::try_from(before).unwrap_or(u32::MAX << 16)
     }
+
+    /// The attempt that gave an execution its number.
+    pub const fn of_execution_attempt(attempt: u32) -> Self {
+        Self((attempt >> 16) as u64 + 1)
+    }
+
+    /// Where this attempt begins to number the checkpoints of a job: it never uses a number of an earlier one, not even if that still runs
+    /// somewhere.
+    pub const fn first_checkpoint(self) -> CheckpointId {
+        CheckpointId(self.0.saturating_sub(1) * CHECKPOINTS_OF_AN_ATTEMPT + 1)
+    }
+
+    /// The attempt that follows.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
 }
 
 impl fmt::Display for FencingToken {
@@ -195,6 +217,14 @@ mod tests {
         assert_eq!((first(0), first(1)), (0, 0));
         assert_eq!((first(2), first(3)), (1 << 16, 2 << 16));
         assert_eq!(first(u64::MAX), 0xffff_0000);
+        for token in [FencingToken(1), FencingToken(2), FencingToken(9)] {
+            let next = token.next().first_execution_attempt();
+            for attempt in [token.first_execution_attempt(), next - 1] {
+                assert_eq!(FencingToken::of_execution_attempt(attempt), token);
+            }
+        }
+        assert_eq!(FencingToken(1).first_checkpoint(), CheckpointId(1));
+        assert_eq!(FencingToken(3).first_checkpoint(), CheckpointId(2_000_001));
     }
 
     #[test]

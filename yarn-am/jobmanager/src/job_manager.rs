@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use spindle_common::checkpoint::CheckpointId;
 use spindle_common::config::{ConfigError, RestartConfig};
 use spindle_common::execution::{FailureCause, FailureClass};
 use spindle_common::id::{FencingToken, JobId};
@@ -21,8 +20,6 @@ use crate::resource_manager::{
 
 /// Before which there was none.
 const FIRST_ATTEMPT: FencingToken = FencingToken(1);
-/// How many checkpoints of a job an attempt of the JobManager can take.
-const CHECKPOINTS_OF_AN_ATTEMPT: u64 = 1_000_000;
 
 /// Dispatcher, JobMasters and ResourceManager as one machine.
 #[derive(Debug)]
@@ -206,7 +203,7 @@ impl JobManager {
         let checkpoints = directory.map(|directory| CheckpointSettings {
             directory: format!("{}/{job}", directory.trim_end_matches('/')),
             epoch_ms: self.config.epoch_ms,
-            first_id: first_checkpoint(self.config.fencing),
+            first_id: self.config.fencing.first_checkpoint(),
             discover: self.config.fencing > FIRST_ATTEMPT,
             config,
             savepoints,
@@ -264,11 +261,6 @@ impl Machine for JobManager {
         let parts = [self.dispatcher.deadline(), self.resource_manager.deadline()];
         jobs.chain(parts.into_iter().flatten()).min()
     }
-}
-
-/// An attempt of the JobManager never uses a number of an earlier one, not even if that still runs somewhere.
-const fn first_checkpoint(fencing: FencingToken) -> CheckpointId {
-    CheckpointId(fencing.0.saturating_sub(1) * CHECKPOINTS_OF_AN_ATTEMPT + 1)
 }
 
 fn of_dispatcher(effect: DispatcherEffect) -> Step {

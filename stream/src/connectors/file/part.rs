@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use spindle_common::checkpoint::CheckpointId;
-use spindle_common::id::JobId;
+use spindle_common::id::{FencingToken, JobId};
 use spindle_dataflow::batch::Batch;
 use spindle_dataflow::connector::{OperatorError, Sink};
 use spindle_hadoop::fs::{
@@ -81,6 +81,9 @@ pub(super) struct PartFiles<E> {
     replaces: Option<u32>,
     /// Whether there may be a last part file of this subtask that is void: an earlier job's, or an earlier attempt's for an end that was none.
     void_last: bool,
+    /// What the next attempt of the JobManager calls its first checkpoint. What is shown for that, or a later one, is not this task's to remove,
+    /// which may not know yet that its own JobManager has been replaced.
+    of_next: CheckpointId,
     /// Whether there may be part files that an earlier attempt of this subtask has shown for checkpoints after this one, which was restored.
     void_after: Option<CheckpointId>,
 }
@@ -148,6 +151,9 @@ impl<E> PartFiles<E> {
             ends_empty: false,
             replaces: (manner.overwrite && subtask == 0).then_some(context.parallelism),
             void_last: manner.overwrite || context.execution.attempt > 0,
+            of_next: FencingToken::of_execution_attempt(context.execution.attempt)
+                .next()
+                .first_checkpoint(),
             void_after: (context.execution.attempt > 0)
                 .then(|| context.restored_from.unwrap_or(CheckpointId(0))),
         };
@@ -369,7 +375,7 @@ impl<E> PartFiles<E> {
                 since,
             }) => {
                 let is_later = void_after.is_some_and(|restored| match since {
-                    Since::Checkpoint(checkpoint) => checkpoint > restored,
+                    Since::Checkpoint(shown) => restored < shown && shown < self.of_next,
                     Since::End => true,
                 });
                 is_later && subtask == self.subtask && job == self.job

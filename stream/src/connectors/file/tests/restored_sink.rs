@@ -460,6 +460,27 @@ fn what_was_shown_for_a_checkpoint_that_is_damaged_is_void() {
 }
 
 #[test]
+fn what_a_later_attempt_of_the_job_manager_has_shown_stays() {
+    let fixture = Fixture::new();
+    let mut job = Job::start(&fixture, PLAIN, 1);
+    job.write(0, 10);
+    job.checkpoint(1);
+    let id = JobId::from_bytes([1; 16]);
+    let part = |checkpoint: u64| format!("part-00000-{checkpoint}-{id}.txt");
+    for shown in [9, 1_000_001, 2_000_001] {
+        std::fs::write(fixture.path("out").join(part(shown)), "").unwrap();
+    }
+    job.crash();
+    job.write(0, 10);
+    job.checkpoint(1);
+    let there = names(&fixture.path("out"));
+    assert!(!there.contains(&part(9)), "{there:?}");
+    for shown in [1, 1_000_001, 2_000_001] {
+        assert!(there.contains(&part(shown)), "{there:?}");
+    }
+}
+
+#[test]
 fn what_was_shown_before_a_job_went_back_to_the_snapshot_of_another_is_void() {
     let fixture = Fixture::new();
     let mut job = Job::start(&fixture, PLAIN, 1);
