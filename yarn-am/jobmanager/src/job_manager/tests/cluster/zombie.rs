@@ -21,6 +21,8 @@ enum Move {
     One(usize, Action),
     /// All that there is to be done is done, once; perhaps but for the storage.
     Round(usize, bool),
+    /// What a TaskExecutor has told one attempt it tells another, as it has found the way to both.
+    Stray(usize, usize),
 }
 
 /// Attempts of the JobManager that run at the same time, the newest last. What they have in common is the storage.
@@ -59,8 +61,15 @@ impl Haunted {
     }
 
     fn act(&mut self, what: Move) {
-        let (Move::One(whom, _) | Move::Round(whom, _)) = what;
+        let (Move::One(whom, _) | Move::Round(whom, _) | Move::Stray(whom, _)) = what;
         let at = self.attempts.len() - 1 - whom % self.attempts.len();
+        let other = (at + 1) % self.attempts.len();
+        if let Move::Stray(_, n) = what
+            && other != at
+            && let Some(message) = self.attempts[other].told(n)
+        {
+            self.attempts[at].stray(message);
+        }
         let attempt = &mut self.attempts[at];
         match what {
             Move::One(_, action) => attempt.act(action),
@@ -69,6 +78,7 @@ impl Haunted {
                 attempt.round(lingers, storage);
                 attempt.wait(Duration::from_millis(100));
             }
+            Move::Stray(..) => {}
         }
         self.forget_what_is_over();
     }
@@ -91,6 +101,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
     let whom = any::<usize>();
     let one = prop_oneof![
         30 => (whom, one).prop_map(|(whom, action)| Move::One(whom, action)),
+        1 => (any::<usize>(), any::<usize>()).prop_map(|(whom, n)| Move::Stray(whom, n)),
         1 => (any::<usize>(), any::<bool>()).prop_map(|(whom, storage)| Move::Round(whom, storage)),
     ];
     prop::collection::vec(one, 0..200)
