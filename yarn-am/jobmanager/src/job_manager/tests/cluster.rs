@@ -570,7 +570,15 @@ impl Cluster {
     fn told(&self, n: usize) -> Option<ToJobManager> {
         let told = self.inputs.iter().filter_map(|(_, input)| match input {
             Input::TaskExecutor { message, .. } => Some(message),
-            _ => None,
+            Input::Submit(_)
+            | Input::NoMoreJobs
+            | Input::CancelJob { .. }
+            | Input::ShutDown { .. }
+            | Input::Disconnected { .. }
+            | Input::Resource(_)
+            | Input::Checkpoint { .. }
+            | Input::ClientReleased
+            | Input::Tick => None,
         });
         let count = told.clone().count().max(1);
         told.clone().nth(n % count).cloned()
