@@ -566,43 +566,6 @@ impl Cluster {
         }
     }
 
-    /// Something that a TaskExecutor has told this attempt.
-    fn told(&self, n: usize) -> Option<ToJobManager> {
-        let told = self.inputs.iter().filter_map(|(_, input)| match input {
-            Input::TaskExecutor { message, .. } => Some(message),
-            Input::Submit(_)
-            | Input::NoMoreJobs
-            | Input::CancelJob { .. }
-            | Input::ShutDown { .. }
-            | Input::Disconnected { .. }
-            | Input::Resource(_)
-            | Input::Checkpoint { .. }
-            | Input::ClientReleased
-            | Input::Tick => None,
-        });
-        let count = told.clone().count().max(1);
-        told.clone().nth(n % count).cloned()
-    }
-
-    /// A TaskExecutor of another attempt tells something here. Nothing follows but that its stream is ended.
-    fn stray(&mut self, message: ToJobManager) {
-        self.next += 1;
-        let connection = ConnectionId(self.next);
-        let before = self.effects.len();
-        self.input(Input::TaskExecutor {
-            connection,
-            message,
-        });
-        self.observer.refused(connection, &self.effects[before..]);
-        let told = |effect: &Effect| {
-            matches!(
-                effect,
-                Effect::Send { .. } | Effect::Checkpoint { .. } | Effect::RemoveStaging { .. }
-            )
-        };
-        assert!(!self.effects[before..].iter().any(told), "a stray is heard");
-    }
-
     /// All that there is to be done is done, once.
     fn round(&mut self, lingers: bool, storage: bool) {
         while let Some(ask) = self.pending.first() {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use spindle_common::config::{CheckpointConfig, RestartConfig};
+use spindle_common::gateway::ToJobManager;
 use spindle_common::job_graph::Partitioning;
 
 use super::Cluster;
@@ -14,6 +15,7 @@ use super::chance::{Action, checkpoint_config, checkpointing, config, fault};
 use super::storage::REFUSED;
 use crate::config::JobManagerConfig;
 use crate::job_manager::tests::script::job;
+use crate::message::{ConnectionId, Effect, Input};
 
 /// What chance does next, and to which of the attempts that run: 0 for the newest.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +91,39 @@ impl Haunted {
         while self.attempts.last().is_some_and(store) {
             self.attempts.pop();
         }
+    }
+}
+
+impl Cluster {
+    /// Something that a TaskExecutor has told this attempt.
+    fn told(&self, n: usize) -> Option<ToJobManager> {
+        let mut told = Vec::new();
+        for (_, input) in &self.inputs {
+            if let Input::TaskExecutor { message, .. } = input {
+                told.push(message);
+            }
+        }
+        told.get(n % told.len().max(1))
+            .map(|&message| message.clone())
+    }
+
+    /// A TaskExecutor of another attempt tells something here. Nothing follows but that its stream is ended.
+    fn stray(&mut self, message: ToJobManager) {
+        self.next += 1;
+        let connection = ConnectionId(self.next);
+        let before = self.effects.len();
+        self.input(Input::TaskExecutor {
+            connection,
+            message,
+        });
+        self.observer.refused(connection, &self.effects[before..]);
+        let told = |effect: &Effect| {
+            matches!(
+                effect,
+                Effect::Send { .. } | Effect::Checkpoint { .. } | Effect::RemoveStaging { .. }
+            )
+        };
+        assert!(!self.effects[before..].iter().any(told), "a stray is heard");
     }
 }
 
