@@ -31,7 +31,15 @@ impl SnapshotStorage {
         match self.check_newest(&base, attempt).await {
             Ok(lower) => {
                 for one in lower {
-                    self.fs.delete(&one, true).await.map_err(failed)?;
+                    // Away in one step, where a file system deletes a directory's files first.
+                    let away = own.join(one.name().unwrap_or_default());
+                    let away = away.map_err(failed)?;
+                    match self.fs.rename(&one, &away, false).await {
+                        Ok(()) => drop(self.fs.delete(&away, true).await.map_err(failed)?),
+                        // It has ended the job just now.
+                        Err(FsError::NotFound { .. }) => {}
+                        Err(cause) => return Err(failed(cause)),
+                    }
                 }
                 self.fs.sync_directory(&base).await.map_err(failed)
             }
