@@ -21,6 +21,7 @@ use spindle_common::checkpoint::{
     CheckpointBarrier, Distribution, OperatorSnapshot, StateChunk, StateSnapshot, SubtaskSnapshot,
 };
 use spindle_common::key_group::key_groups_of;
+use spindle_common::time::{EventTime, Watermark};
 
 use crate::codec::{self, Malformed};
 use crate::connector::OperatorError;
@@ -454,8 +455,8 @@ impl Restored {
             .map_err(|why| owner.failed("restore", name, why))
     }
 
-    /// How far the subtask had come; where subtasks were more or fewer, how far the one had that had come least.
-    pub(crate) fn progress<T: Serialize + DeserializeOwned + Ord>(
+    /// How far the subtask had come; where subtasks were more or fewer, how far all had.
+    pub(crate) fn progress<T: Serialize + DeserializeOwned + Progress>(
         &self,
         owner: &StateOwner,
         name: &str,
@@ -476,7 +477,39 @@ impl Restored {
         {
             return Ok(Some(own));
         }
-        Ok(values.into_iter().flatten().min())
+        Ok(values.into_iter().flatten().reduce(Progress::least))
+    }
+}
+
+/// How far a subtask has come.
+pub(crate) trait Progress {
+    /// How far both have come.
+    fn least(self, other: Self) -> Self;
+}
+
+impl Progress for Watermark {
+    fn least(self, other: Self) -> Self {
+        self.min(other)
+    }
+}
+
+/// None before the first.
+impl Progress for Option<EventTime> {
+    fn least(self, other: Self) -> Self {
+        self.min(other)
+    }
+}
+
+impl Progress for i64 {
+    fn least(self, other: Self) -> Self {
+        self.min(other)
+    }
+}
+
+/// In one thing and in another: who has come least in the one may be ahead in the other.
+impl<A: Progress, B: Progress> Progress for (A, B) {
+    fn least(self, other: Self) -> Self {
+        (self.0.least(other.0), self.1.least(other.1))
     }
 }
 

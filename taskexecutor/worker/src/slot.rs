@@ -172,6 +172,9 @@ impl SlotThread {
                     continue;
                 }
             }
+            if tasks.len() > 1 {
+                task.stand_by();
+            }
             tasks[seat].task = Some(task);
             at = seat + 1;
         }

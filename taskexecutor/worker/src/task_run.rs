@@ -37,6 +37,8 @@ pub(crate) struct TaskParts {
     pub(crate) snapshots: Arc<Snapshots>,
     /// Whether it reads a source. A gate sees by itself that no output is full.
     pub(crate) is_source: bool,
+    /// Whether others read what it makes.
+    pub(crate) is_read: bool,
 }
 
 /// How a task ended.
@@ -120,6 +122,19 @@ impl TaskRun {
 
     pub(crate) const fn signal(&self) -> &Arc<Signal> {
         &self.parts.signal
+    }
+
+    /// Others have their turns before its next one. If it is read, those are what it waits for; else for its input.
+    pub(crate) fn stand_by(&mut self) {
+        if !std::mem::replace(&mut self.rested, true) {
+            let read = self.parts.is_read;
+            let waiting = if read {
+                Waiting::Output
+            } else {
+                Waiting::Input
+            };
+            self.parts.metrics.time.rest(waiting);
+        }
     }
 
     /// Does a bounded amount of work.

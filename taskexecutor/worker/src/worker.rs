@@ -316,6 +316,7 @@ impl Inner {
             out: self.out.clone(),
             snapshots,
             is_source: deployment.inputs.is_empty(),
+            is_read: !deployment.outputs.is_empty(),
         };
         let beginnings = Beginnings {
             context,

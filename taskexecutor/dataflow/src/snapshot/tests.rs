@@ -498,3 +498,32 @@ fn lists_are_dealt_out_when_the_parallelism_changes_and_kept_when_not() {
     assert_eq!(dealt[0], [[0, 0], [1, 1], [2, 1]]);
     assert_eq!(dealt[1], [[1, 0], [2, 0], [2, 2]]);
 }
+
+#[test]
+fn a_subtask_in_the_place_of_others_has_come_in_each_thing_as_far_as_all_had() {
+    type Come = (Watermark, i64);
+    let had: [Come; 2] = [
+        (Watermark(EventTime(5)), 120),
+        (Watermark(EventTime(10)), 100),
+    ];
+    let mut all = SubtaskSnapshot::default();
+    for (subtask, come) in (0..).zip(&had) {
+        let mut snapshot = Snapshot::new(barrier(1));
+        let owner = StateOwner::of(&context(subtask, 2));
+        snapshot.progress(&owner, "come", come).unwrap();
+        let mut one = written(snapshot);
+        if subtask == 0 {
+            all = one;
+        } else {
+            let chunks = one.operators[0].states[0].chunks.drain(..);
+            all.operators[0].states[0].chunks.extend(chunks);
+        }
+    }
+    let restored = Restored::new(all);
+    let come = |subtask, parallelism| {
+        let owner = StateOwner::of(&context(subtask, parallelism));
+        restored.progress::<Come>(&owner, "come").unwrap().unwrap()
+    };
+    assert_eq!([come(0, 2), come(1, 2)], had);
+    assert_eq!(come(0, 1), (Watermark(EventTime(5)), 100));
+}

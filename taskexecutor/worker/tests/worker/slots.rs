@@ -53,6 +53,25 @@ async fn a_slot_has_one_thread_for_the_tasks_that_do_not_wait() {
     assert_eq!(threads.lock().unwrap().len(), 2);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_whose_thread_is_with_its_consumer_is_held_back() {
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let gone = Mutex::new(gone);
+    let watch = move || {
+        // Once it is dropped, nothing waits any more.
+        let _ = gone.lock().unwrap().recv();
+    };
+    let mut host = Host::start(&in_turn(numbers(10_000), Sum::factory(watch)));
+    host.produce(0, 1);
+    host.consume(0, &[&host]);
+    host.counted(producer(0), |counted| counted.backpressured_ms >= 200)
+        .await;
+    host.counted(consumer(0), |counted| counted.busy_ms >= 200)
+        .await;
+    drop(go);
+    assert_eq!(host.sum(consumer(0)).await, 49_995_000);
+}
+
 /// Emits so many numbers to each consumer in one step.
 struct Flood {
     context: TaskContext,
