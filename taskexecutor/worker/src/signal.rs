@@ -25,6 +25,8 @@ pub(crate) struct Signal {
     flags: AtomicU8,
     /// Whether the task was woken since it began to look.
     woken: AtomicBool,
+    /// Whether it was woken in the midst of its turn, where it waited: that may have been for what it looked at before.
+    missed: AtomicBool,
     /// Set by the task's gate, for whoever gives it its turns: it has nothing to do before it is woken, or until then.
     rest: Mutex<Option<Option<Instant>>>,
     letters: Mutex<Letters>,
@@ -56,6 +58,20 @@ impl Signal {
     /// Whether it was woken since the last time.
     pub(crate) fn take_woken(&self) -> bool {
         self.woken.load(Ordering::Relaxed) && self.woken.swap(false, Ordering::SeqCst)
+    }
+
+    /// Whether it was woken since the last time, in the midst of its turn.
+    pub(crate) fn take_woken_midway(&self) -> bool {
+        let woken = self.take_woken();
+        if woken {
+            self.missed.store(true, Ordering::Relaxed);
+        }
+        woken
+    }
+
+    /// Whether it was woken in the midst of its turn.
+    pub(crate) fn take_missed(&self) -> bool {
+        self.missed.swap(false, Ordering::Relaxed)
     }
 
     /// The task has nothing to do in this turn.

@@ -87,7 +87,7 @@ pub(crate) fn pause(signal: &Signal, until: Option<Instant>) {
         return signal.park(until);
     };
     loop {
-        if signal.take_woken() || until.is_some_and(|until| Instant::now() >= until) {
+        if signal.take_woken_midway() || until.is_some_and(|until| Instant::now() >= until) {
             return;
         }
         if !apart(|| slot.round()) {
@@ -163,7 +163,10 @@ impl SlotThread {
             // Others may have come and gone meanwhile.
             let seat = tasks.iter().position(|seat| seat.execution == execution);
             let seat = seat.expect("a task leaves after its turn");
+            let missed = tasks[seat].signal.take_missed();
             match turn {
+                // What it was woken for in its midst may be what it had looked for before.
+                Turn::Rest(_) if missed => tasks[seat].waits = Waits::No,
                 Turn::Again => tasks[seat].waits = Waits::No,
                 Turn::Rest(until) => tasks[seat].waits = Waits::Until(until),
                 Turn::Over => {

@@ -7,8 +7,8 @@ use std::thread::{self, ThreadId};
 
 use spindle_common::checkpoint::CheckpointId;
 use spindle_common::execution::ExecutionState;
-use spindle_common::gateway::ToWorker;
-use spindle_dataflow::channel::Buffer;
+use spindle_common::gateway::{ResultPartitionDescriptor, ToWorker};
+use spindle_dataflow::channel::{Buffer, GateEvent};
 use spindle_dataflow::task::{Dataflow, Step, Task, TaskContext, TaskError, TaskFactory, TaskMail};
 
 use crate::support::{
@@ -70,6 +70,74 @@ async fn a_task_whose_thread_is_with_its_consumer_is_held_back() {
         .await;
     drop(go);
     assert_eq!(host.sum(consumer(0)).await, 49_995_000);
+}
+
+/// Finds nothing, and waits for something else in the same step, while what it looked for comes.
+struct Dozer {
+    context: TaskContext,
+    dozes: Arc<AtomicBool>,
+    sum: u64,
+}
+
+impl Task for Dozer {
+    fn step(&mut self) -> Result<Step, TaskError> {
+        let gate = self.context.gate.as_mut().expect("it reads a gate");
+        match gate.next(None)? {
+            GateEvent::Buffer(_, buffer) if buffer.bytes == b"end" => return Ok(Step::Finished),
+            GateEvent::Buffer(_, buffer) => {
+                self.sum += u64::from_be_bytes(buffer.bytes[..].try_into().unwrap());
+            }
+            GateEvent::Woken | GateEvent::Arrived(..) => {
+                self.dozes.store(true, Ordering::SeqCst);
+                self.context.mailbox.park(None);
+            }
+        }
+        Ok(Step::Continue)
+    }
+
+    fn handle(&mut self, _: TaskMail) -> Result<(), TaskError> {
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), TaskError> {
+        Ok(())
+    }
+
+    fn take_collected(&mut self) -> Vec<(String, Vec<u8>)> {
+        vec![("sum".to_owned(), self.sum.to_string().into_bytes())]
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_while_a_task_waits_in_the_midst_of_a_step_is_not_missed() {
+    let dozes: Arc<AtomicBool> = Arc::default();
+    let until = Arc::clone(&dozes);
+    let source = Make(move |context| {
+        // On the other slot's thread: so it comes while the consumer waits.
+        while !until.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+        numbers(3).build(context)
+    });
+    let sink = Make(move |context| {
+        let dozes = Arc::clone(&dozes);
+        Ok(Box::new(Dozer {
+            context,
+            dozes,
+            sum: 0,
+        }) as Box<dyn Task>)
+    });
+    let mut host = Host::start(&in_turn(Arc::new(source), Arc::new(sink)));
+    host.consume(1, &[&host]);
+    host.submit(
+        producer(0),
+        Vec::new(),
+        vec![ResultPartitionDescriptor {
+            edge: 0,
+            consumers: vec![1],
+        }],
+    );
+    assert_eq!(host.sum(consumer(1)).await, 3);
 }
 
 /// Emits so many numbers to each consumer in one step.
