@@ -173,7 +173,7 @@ impl<T: 'static> Output<T> {
     /// Those of the operators downstream.
     #[expect(
         clippy::inline_always,
-        reason = "a word count took 2 ns a record more where it was a call"
+        reason = "where it and the look-up before it were calls, a word count took 4 ns a record more"
     )]
     #[inline(always)]
     pub fn push(&mut self, record: T, timestamp: Option<EventTime>) -> Result<(), TaskError> {

@@ -48,7 +48,7 @@ struct Inbox {
 }
 
 impl Slots {
-    /// Has a task run.
+    /// Has a task run; a thread that it has for itself gets its name.
     ///
     /// # Errors
     /// If there is no thread for it, and none can be started.
@@ -63,6 +63,10 @@ impl Slots {
             Entry::Vacant(entry) => {
                 let shared = Arc::clone(&self.threads);
                 let run = move || SlotThread::run(place, shared);
+                let name = match place {
+                    Place::Slot(allocation) => format!("slot {allocation}"),
+                    Place::Own(_) => name,
+                };
                 // It looks for its inbox, and so waits for the lock that is held here.
                 let spawned = thread::Builder::new().name(name).spawn(run)?;
                 entry.insert(Inbox {
@@ -156,7 +160,7 @@ impl SlotThread {
         self.take_over();
         let mut ran = false;
         let mut at = 0;
-        while let Some((execution, mut task)) = self.next_after(&mut at) {
+        while let Some((execution, mut task)) = self.next_from(at) {
             ran = true;
             let turn = task.turn();
             let mut tasks = self.tasks.borrow_mut();
@@ -166,9 +170,8 @@ impl SlotThread {
             let missed = tasks[seat].signal.take_missed();
             match turn {
                 // What it was woken for in its midst may be what it had looked for before.
-                Turn::Rest(_) if missed => tasks[seat].waits = Waits::No,
-                Turn::Again => tasks[seat].waits = Waits::No,
-                Turn::Rest(until) => tasks[seat].waits = Waits::Until(until),
+                Turn::Rest(until) if !missed => tasks[seat].waits = Waits::Until(until),
+                Turn::Again | Turn::Rest(_) => tasks[seat].waits = Waits::No,
                 Turn::Over => {
                     tasks.remove(seat);
                     at = seat;
@@ -185,9 +188,9 @@ impl SlotThread {
     }
 
     /// Takes the next task that has something to do from its seat, at this one or behind it.
-    fn next_after(&self, at: &mut usize) -> Option<(ExecutionAttemptId, TaskRun)> {
+    fn next_from(&self, at: usize) -> Option<(ExecutionAttemptId, TaskRun)> {
         let mut tasks = self.tasks.borrow_mut();
-        let found = tasks.iter_mut().skip(*at).find(|seat| seat.is_due())?;
+        let found = tasks.iter_mut().skip(at).find(|seat| seat.is_due())?;
         let task = found.task.take()?;
         Some((found.execution, task))
     }

@@ -248,7 +248,8 @@ impl<T: Record> ExchangeWriter<T> {
         Ok(())
     }
 
-    /// Each record to the consumer listed for it: one consumer after the other, since to choose anew for each record is what costs most.
+    /// Each record to the consumer listed for it: one consumer after the other, since a branch for each record that nobody can predict
+    /// cost 4 ns in a word count with two.
     fn scatter(&mut self, batch: &mut Batch<T>, sorted: &Sorted) -> Result<(), TaskError> {
         // It may become known on the way.
         let beside = self.beside;
@@ -275,7 +276,7 @@ impl<T: Record> ExchangeWriter<T> {
     }
 }
 
-/// Consumers for which all records are looked at once each: below that it is quicker than to count first.
+/// Up to so many, all records are looked at once for each consumer, which needs no count: 3 ns a word less with two. More were not measured.
 const FEW: usize = 4;
 
 /// The indices of a batch's records, by consumer.
