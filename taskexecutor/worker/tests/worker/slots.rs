@@ -72,109 +72,15 @@ async fn a_task_whose_thread_is_with_its_consumer_is_held_back() {
     assert_eq!(host.sum(consumer(0)).await, 49_995_000);
 }
 
-/// Finds nothing, and waits for something else in the same step, while what it looked for comes.
-struct Dozer {
-    context: TaskContext,
-    dozes: Arc<AtomicBool>,
-    sum: u64,
-}
+/// A task that does nothing but this in each step.
+struct Steps<F>(TaskContext, F);
 
-impl Task for Dozer {
+impl<F> Task for Steps<F>
+where
+    F: FnMut(&mut TaskContext) -> Result<Step, TaskError>,
+{
     fn step(&mut self) -> Result<Step, TaskError> {
-        let gate = self.context.gate.as_mut().expect("it reads a gate");
-        match gate.next(None)? {
-            GateEvent::Buffer(_, buffer) if buffer.bytes == b"end" => return Ok(Step::Finished),
-            GateEvent::Buffer(_, buffer) => {
-                self.sum += u64::from_be_bytes(buffer.bytes[..].try_into().unwrap());
-            }
-            GateEvent::Woken | GateEvent::Arrived(..) => {
-                self.dozes.store(true, Ordering::SeqCst);
-                self.context.mailbox.park(None);
-            }
-        }
-        Ok(Step::Continue)
-    }
-
-    fn handle(&mut self, _: TaskMail) -> Result<(), TaskError> {
-        Ok(())
-    }
-
-    fn commit(&mut self) -> Result<(), TaskError> {
-        Ok(())
-    }
-
-    fn take_collected(&mut self) -> Vec<(String, Vec<u8>)> {
-        vec![("sum".to_owned(), self.sum.to_string().into_bytes())]
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_comes_while_a_task_waits_in_the_midst_of_a_step_is_not_missed() {
-    let dozes: Arc<AtomicBool> = Arc::default();
-    let until = Arc::clone(&dozes);
-    let source = Make(move |context| {
-        // On the other slot's thread: so it comes while the consumer waits.
-        while !until.load(Ordering::SeqCst) {
-            thread::yield_now();
-        }
-        numbers(3).build(context)
-    });
-    let sink = Make(move |context| {
-        let dozes = Arc::clone(&dozes);
-        Ok(Box::new(Dozer {
-            context,
-            dozes,
-            sum: 0,
-        }) as Box<dyn Task>)
-    });
-    let mut host = Host::start(&in_turn(Arc::new(source), Arc::new(sink)));
-    host.consume(1, &[&host]);
-    host.submit(
-        producer(0),
-        Vec::new(),
-        vec![ResultPartitionDescriptor {
-            edge: 0,
-            consumers: vec![1],
-        }],
-    );
-    assert_eq!(host.sum(consumer(1)).await, 3);
-}
-
-/// Emits so many numbers to each consumer in one step.
-struct Flood {
-    context: TaskContext,
-    count: u64,
-    emitted: Arc<AtomicU64>,
-}
-
-impl Flood {
-    fn factory(count: u64, emitted: &Arc<AtomicU64>) -> Arc<dyn TaskFactory> {
-        let emitted = Arc::clone(emitted);
-        Arc::new(Make(move |context| {
-            let emitted = Arc::clone(&emitted);
-            Ok(Box::new(Self {
-                context,
-                count,
-                emitted,
-            }) as Box<dyn Task>)
-        }))
-    }
-}
-
-impl Task for Flood {
-    fn step(&mut self) -> Result<Step, TaskError> {
-        let partition = &mut self.context.partitions[0];
-        for number in 0..self.count {
-            for consumer in 0..partition.subpartitions() {
-                let bytes = number.to_be_bytes().to_vec();
-                partition.emit(consumer, Buffer::encoded(bytes, 1))?;
-                self.emitted.fetch_add(1, Ordering::SeqCst);
-            }
-        }
-        for consumer in 0..partition.subpartitions() {
-            partition.emit(consumer, Buffer::encoded(b"end".to_vec(), 0))?;
-        }
-        Ok(Step::Finished)
+        (self.1)(&mut self.0)
     }
 
     fn handle(&mut self, _: TaskMail) -> Result<(), TaskError> {
@@ -190,10 +96,82 @@ impl Task for Flood {
     }
 }
 
+/// Tasks that do this in each step.
+fn steps<F>(step: F) -> Arc<dyn TaskFactory>
+where
+    F: Fn(&mut TaskContext) -> Result<Step, TaskError> + Clone + Send + Sync + 'static,
+{
+    Arc::new(Make(move |context| {
+        Ok(Box::new(Steps(context, step.clone())) as Box<dyn Task>)
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_while_a_task_waits_in_the_midst_of_a_step_is_not_missed() {
+    let dozes: Arc<AtomicBool> = Arc::default();
+    let until = Arc::clone(&dozes);
+    let source = Make(move |context| {
+        // On the other slot's thread: so it comes while the consumer waits.
+        while !until.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+        numbers(3).build(context)
+    });
+    let sum: Arc<AtomicU64> = Arc::default();
+    let added = Arc::clone(&sum);
+    // Finds nothing, and waits for something else in the same step, while what it looked for comes.
+    let sink = steps(move |context| {
+        let gate = context.gate.as_mut().expect("it reads a gate");
+        match gate.next(None)? {
+            GateEvent::Buffer(_, buffer) if buffer.bytes == b"end" => return Ok(Step::Finished),
+            GateEvent::Buffer(_, buffer) => {
+                let number = u64::from_be_bytes(buffer.bytes[..].try_into().unwrap());
+                added.fetch_add(number, Ordering::SeqCst);
+            }
+            GateEvent::Woken | GateEvent::Arrived(..) => {
+                dozes.store(true, Ordering::SeqCst);
+                context.mailbox.park(None);
+            }
+        }
+        Ok(Step::Continue)
+    });
+    let mut host = Host::start(&in_turn(Arc::new(source), sink));
+    host.consume(1, &[&host]);
+    host.submit(
+        producer(0),
+        Vec::new(),
+        vec![ResultPartitionDescriptor {
+            edge: 0,
+            consumers: vec![1],
+        }],
+    );
+    host.state(consumer(1), ExecutionState::Finished).await;
+    assert_eq!(sum.load(Ordering::SeqCst), 3);
+}
+
+/// Emits so many numbers to each consumer in one step.
+fn flood(count: u64, emitted: &Arc<AtomicU64>) -> Arc<dyn TaskFactory> {
+    let emitted = Arc::clone(emitted);
+    steps(move |context| {
+        let partition = &mut context.partitions[0];
+        for number in 0..count {
+            for consumer in 0..partition.subpartitions() {
+                let bytes = number.to_be_bytes().to_vec();
+                partition.emit(consumer, Buffer::encoded(bytes, 1))?;
+                emitted.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        for consumer in 0..partition.subpartitions() {
+            partition.emit(consumer, Buffer::encoded(b"end".to_vec(), 0))?;
+        }
+        Ok(Step::Finished)
+    })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_that_are_out_of_credit_in_the_midst_of_a_step_let_each_others_consumers_go_on() {
     // Each thread has a producer that waits for both consumers, its own and that of the other thread, which waits likewise.
-    let flow = in_turn(Flood::factory(5000, &Arc::default()), Sum::factory(|| {}));
+    let flow = in_turn(flood(5000, &Arc::default()), Sum::factory(|| {}));
     for consumers_first in [true, false] {
         let mut host = Host::start(&flow);
         if consumers_first {
@@ -213,47 +191,18 @@ async fn tasks_that_are_out_of_credit_in_the_midst_of_a_step_let_each_others_con
 }
 
 /// Takes nothing, and panics when it is told to.
-struct Deaf {
-    _gate: TaskContext,
-    told: Arc<AtomicBool>,
-}
-
-impl Deaf {
-    fn factory(told: &Arc<AtomicBool>) -> Arc<dyn TaskFactory> {
-        let told = Arc::clone(told);
-        Arc::new(Make(move |context| {
-            let told = Arc::clone(&told);
-            Ok(Box::new(Self {
-                _gate: context,
-                told,
-            }) as Box<dyn Task>)
-        }))
-    }
-}
-
-impl Task for Deaf {
-    fn step(&mut self) -> Result<Step, TaskError> {
-        assert!(!self.told.load(Ordering::SeqCst), "no use");
+fn deaf(told: &Arc<AtomicBool>) -> Arc<dyn TaskFactory> {
+    let told = Arc::clone(told);
+    steps(move |_| {
+        assert!(!told.load(Ordering::SeqCst), "no use");
         Ok(Step::Held)
-    }
-
-    fn handle(&mut self, _: TaskMail) -> Result<(), TaskError> {
-        Ok(())
-    }
-
-    fn commit(&mut self) -> Result<(), TaskError> {
-        Ok(())
-    }
-
-    fn take_collected(&mut self) -> Vec<(String, Vec<u8>)> {
-        Vec::new()
-    }
+    })
 }
 
 /// A producer that waits in the midst of a step for a consumer of its own slot.
 async fn stuck(told: &Arc<AtomicBool>) -> Host {
     let emitted = Arc::default();
-    let flow = in_turn(Flood::factory(1000, &emitted), Deaf::factory(told));
+    let flow = in_turn(flood(1000, &emitted), deaf(told));
     let host = Host::start(&flow);
     host.produce(0, 1);
     host.consume(0, &[&host]);
