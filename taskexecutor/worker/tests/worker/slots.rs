@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
+use std::time::Duration;
 
 use spindle_common::checkpoint::CheckpointId;
 use spindle_common::execution::ExecutionState;
@@ -109,16 +110,24 @@ where
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_while_a_task_waits_in_the_midst_of_a_step_is_not_missed() {
     let dozes: Arc<AtomicBool> = Arc::default();
-    let until = Arc::clone(&dozes);
-    let source = Make(move |context| {
-        // On the other slot's thread: so it comes while the consumer waits.
-        while !until.load(Ordering::SeqCst) {
-            thread::yield_now();
-        }
-        numbers(3).build(context)
-    });
     let sum: Arc<AtomicU64> = Arc::default();
-    let added = Arc::clone(&sum);
+    let (added, read, doze) = (Arc::clone(&sum), Arc::clone(&sum), Arc::clone(&dozes));
+    // On the other slot's thread. It wakes the consumer once, while that waits, and then only when all is read.
+    let sent = Arc::new(AtomicBool::new(false));
+    let source = steps(move |context| {
+        let bytes = if !doze.load(Ordering::SeqCst) {
+            return Ok(Step::Continue);
+        } else if !sent.swap(true, Ordering::SeqCst) {
+            3_u64.to_be_bytes().to_vec()
+        } else if read.load(Ordering::SeqCst) == 3 {
+            b"end".to_vec()
+        } else {
+            return Ok(Step::Continue);
+        };
+        let end = bytes == b"end";
+        context.partitions[0].emit(0, Buffer::encoded(bytes, 1))?;
+        Ok(if end { Step::Finished } else { Step::Continue })
+    });
     // Finds nothing, and waits for something else in the same step, while what it looked for comes.
     let sink = steps(move |context| {
         let gate = context.gate.as_mut().expect("it reads a gate");
@@ -135,7 +144,7 @@ async fn what_comes_while_a_task_waits_in_the_midst_of_a_step_is_not_missed() {
         }
         Ok(Step::Continue)
     });
-    let mut host = Host::start(&in_turn(Arc::new(source), sink));
+    let mut host = Host::start(&in_turn(source, sink));
     host.consume(1, &[&host]);
     host.submit(
         producer(0),
@@ -145,7 +154,9 @@ async fn what_comes_while_a_task_waits_in_the_midst_of_a_step_is_not_missed() {
             consumers: vec![1],
         }],
     );
-    host.state(consumer(1), ExecutionState::Finished).await;
+    let finished = host.state(consumer(1), ExecutionState::Finished);
+    let finished = tokio::time::timeout(Duration::from_secs(10), finished).await;
+    assert!(finished.is_ok(), "it rests with a number in its gate");
     assert_eq!(sum.load(Ordering::SeqCst), 3);
 }
 
